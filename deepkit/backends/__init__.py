@@ -1,0 +1,241 @@
+"""The contract: what a backend is, and how devices are named.
+
+A backend is a name, a way to get memory, and a table of kernels.  A kernel is a function
+`kernel(*outs, *ins, **params)` that writes into arrays it is given and returns nothing: it
+validates nothing (the op's card did) and allocates nothing that a caller could see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Kernel = Callable[..., None]
+
+ALIGNMENT = 64  # bytes: one cache line, and the widest SIMD register
+
+
+class DeviceError(RuntimeError):
+    """A device that is unknown, or that does not work on this machine."""
+
+
+def scratch(shapes: Callable[..., Sequence[tuple[tuple[int, ...], Any]]]) -> Callable:
+    """Declare the working memory of a kernel: `shapes(*outs, *ins, **params)` -> [(shape, dtype)].
+
+    The kernel receives it as `scratch=(array, ...)`.  Because it is declared and not allocated
+    inside, a captured program plans it together with everything else.
+    """
+
+    def mark(kernel: Kernel) -> Kernel:
+        kernel.scratch = shapes  # type: ignore[attr-defined]
+        return kernel
+
+    return mark
+
+
+class Variants:
+    """Several kernels for one op, and the readable function that chooses among them.
+
+    `choose(*ins, **params)` returns the name of a variant; a caller names one with `algorithm=`.
+    """
+
+    def __init__(self, choose: Callable[..., str], kernels: dict[str, Kernel]) -> None:
+        self.choose, self.kernels = choose, kernels
+
+    def pick(self, backend: str, op: str, ins: Sequence[Any], params: dict[str, Any]) -> Kernel:
+        name = params.get("algorithm", "auto")
+        if name == "auto":
+            name = self.choose(*ins, **params)
+        try:
+            return self.kernels[name]
+        except KeyError:
+            known = ", ".join(self.kernels)
+            raise ValueError(
+                f"{op}: backend '{backend}' has no algorithm '{name}'   (it has: {known})"
+            ) from None
+
+
+def variants(**kernels: Kernel) -> Callable[[Callable[..., str]], Variants]:
+    """`@variants(direct=conv2d_direct, im2col=conv2d_im2col)` over the function that chooses."""
+    return lambda choose: Variants(choose, kernels)
+
+
+class Backend:
+    """Memory in C order, as NumPy has it, and a table of kernels; others override what differs.
+
+    `layout` is None for C order.  A backend that arranges batches in a way of its own (see the
+    Numba backend) answers `arrange` and gives its layouts names.
+    """
+
+    name = ""
+    arranges = False  # whether any layout other than C order exists here
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.table = table
+
+    # memory -----------------------------------------------------------------------------------
+    def memory(self, nbytes: int) -> Any:
+        """`nbytes` of uninitialised memory, aligned, as a flat array of bytes."""
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + nbytes]
+
+    def nbytes(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> int:
+        count = 1
+        for d in shape:
+            count *= d
+        return count * dtype.itemsize
+
+    def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
+        """The kernel's view of the first bytes of `memory`."""
+        return memory[: self.nbytes(shape, dtype)].view(dtype).reshape(shape)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
+        return np.empty(shape, dtype)
+
+    def upload(self, values: np.ndarray) -> Any:
+        """A new array on this device with these values, in C order."""
+        out = np.empty(values.shape, values.dtype)
+        out[...] = values
+        return out
+
+    def write(self, array: Any, values: np.ndarray) -> None:
+        """Copy `values` from the host into an existing array in C order."""
+        array[...] = values
+
+    def download(self, array: Any) -> np.ndarray:
+        """A new NumPy array with the logical values."""
+        return np.array(array)
+
+    def reshape(self, array: Any, shape: tuple[int, ...]) -> Any:
+        """The same memory under another shape (C order, or a layout that allows it)."""
+        return array.reshape(shape)
+
+    # layouts ----------------------------------------------------------------------------------
+    def arrange(
+        self,
+        op: Any,
+        shapes: Sequence[tuple[int, ...] | None],
+        layouts: Sequence[Any],
+        out_shapes: Sequence[tuple[int, ...]],
+        params: dict[str, Any],
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        """The layouts in which `op`'s kernel wants its inputs and gives its outputs."""
+        raise NotImplementedError
+
+    # kernels ----------------------------------------------------------------------------------
+    def kernel(self, op: str, ins: Sequence[Any], params: dict[str, Any]) -> Kernel:
+        """The kernel for `op` on these inputs.  A missing one is an error that says so."""
+        entry = self.table.get(op)
+        if entry is None:
+            raise NotImplementedError(f"backend '{self.name}' has no kernel for '{op}'")
+        if isinstance(entry, Variants):
+            return entry.pick(self.name, op, ins, params)
+        return entry
+
+    def scratch(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Working memory for one eager call; its contents do not outlive the call."""
+        return np.empty(shape, dtype)
+
+    def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
+        """One function that runs `kernel(*arrays, **params)` for every step, in order."""
+
+        def replay() -> None:
+            for kernel, arrays, params in steps:
+                kernel(*arrays, **params)
+
+        return replay
+
+    def set_num_threads(self, count: int) -> None:
+        """How many threads the kernels may use; a backend without threads of its own ignores it."""
+
+    def __repr__(self) -> str:
+        return f"<backend '{self.name}'>"
+
+
+# devices ------------------------------------------------------------------------------------------
+
+# name -> module that has `create(name) -> Backend` (raising DeviceError where it cannot work here)
+HOMES = {
+    "numpy": "deepkit.backends.numpy",
+    "numba": "deepkit.backends.numba",
+}
+PREFERENCE = ("numba", "numpy")  # what "auto" takes: the first that works
+
+_made: dict[str, Backend] = {}
+_lock = threading.Lock()
+_born = threading.local()
+_process_default = "numpy"
+
+
+def get(name: str | Backend) -> Backend:
+    """The backend behind a device name such as "numpy", "numba" or "auto"."""
+    if isinstance(name, Backend):
+        return name
+    backend = _made.get(name)
+    if backend is None:
+        if name == "auto":
+            return get(next(n for n in PREFERENCE if why_not(n) is None))
+        home = HOMES.get(name.split(":")[0]) if isinstance(name, str) else None
+        if home is None:
+            known = ", ".join(f"'{n}'" for n in HOMES)
+            raise DeviceError(f"unknown device {name!r}   (known devices: {known})")
+        with _lock:
+            if name not in _made:
+                _made[name] = importlib.import_module(home).create(name)
+            backend = _made[name]
+    return backend
+
+
+def why_not(name: str) -> str | None:
+    """None when the device works here, otherwise one sentence that says why it does not."""
+    try:
+        get(name)
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
+def devices() -> list[str]:
+    """The devices that work here, e.g. ["numpy", "numba"]."""
+    return [name for name in HOMES if why_not(name) is None]
+
+
+def current() -> Backend:
+    """The backend on which new tensors and modules are born."""
+    return get(getattr(_born, "name", None) or _process_default)
+
+
+def set_device(name: str) -> None:
+    """New tensors and modules of this process are born on `name` from here on."""
+    global _process_default
+    _process_default = get(name).name
+
+
+@contextlib.contextmanager
+def device(name: str) -> Iterator[None]:
+    """`with device("numba"):` new tensors and modules are born there, in this thread."""
+    before = getattr(_born, "name", None)
+    _born.name = get(name).name
+    try:
+        yield
+    finally:
+        _born.name = before
+
+
+def set_num_threads(count: int) -> None:
+    """How many processor cores kernels may use, from 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"set_num_threads: expected a whole number from 1, not {count!r}")
+    global num_threads
+    num_threads = count
+    for backend in _made.values():
+        backend.set_num_threads(count)
+
+
+num_threads: int | None = None  # None: as many as a backend finds sensible

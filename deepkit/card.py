@@ -1,0 +1,266 @@
+"""The card of an op: its signature, shapes, gradient rules, samples; nothing that runs.
+
+A signature such as `x[N,H,W,C], w[K,R,S,C/groups], b[K]? -> y[N,P,Q,K]` is read by people, by the
+generated tests and by the backends' layouts.  In it
+
+    x[N,...]   a leading N is the batch axis        x[*]    any shape, broadcast elementwise
+    b[K]?      may be None                          w[*]!   updated in place
+    i[N,P]~    an output that is no function to differentiate (an index, saved statistics);
+               it is handed to the gradient rules and not to the caller
+    xs[*]+     one or more inputs
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+class ShapeError(ValueError):
+    """Shapes or options that an op cannot take, in one sentence."""
+
+
+class Operand(NamedTuple):
+    name: str
+    axes: tuple[str, ...]
+    optional: bool = False
+    inplace: bool = False
+    constant: bool = False
+    many: bool = False
+
+    @property
+    def batched(self) -> bool:
+        return bool(self.axes) and self.axes[0] == "N"
+
+    @property
+    def elementwise(self) -> bool:
+        return self.axes == ("*",)
+
+
+_OPERAND = re.compile(r"\s*(\w+)\[([^\]]*)\]([?!~+]*)\s*")
+
+
+def parse(signature: str) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
+    """'x[N,C], b[C]? -> y[N,C]' -> (inputs, outputs)."""
+
+    def operands(side: str) -> tuple[Operand, ...]:
+        found, at = [], 0
+        while at < len(side):
+            match = _OPERAND.match(side, at)
+            if not match:
+                raise ValueError(f"signature {signature!r} cannot be read at {side[at:]!r}")
+            name, axes, marks = match.groups()
+            axes = tuple(a.strip() for a in axes.split(",")) if axes.strip() else ()
+            found.append(
+                Operand(name, axes, "?" in marks, "!" in marks, "~" in marks, "+" in marks)
+            )
+            at = match.end() + 1  # past the comma
+        return tuple(found)
+
+    left, _, right = signature.partition("->")
+    return operands(left.strip()), operands(right.strip())
+
+
+# samples ------------------------------------------------------------------------------------------
+
+
+class Draw(NamedTuple):
+    """How to draw the values of one input of a sample."""
+
+    shape: Shape
+    values: Callable[[np.random.Generator, Shape], np.ndarray]
+    cast: bool = True  # to the float type under test
+
+    def draw(self, rng: np.random.Generator, dtype: Any) -> np.ndarray:
+        array = np.asarray(self.values(rng, self.shape))
+        return array.astype(dtype) if self.cast else array
+
+
+def normal(*shape: int, scale: float = 1.0) -> Draw:
+    return Draw(shape, lambda rng, s: scale * rng.standard_normal(s))
+
+
+def positive(*shape: int, low: float = 0.5, high: float = 2.0) -> Draw:
+    return Draw(shape, lambda rng, s: rng.uniform(low, high, s))
+
+
+def distinct(*shape: int) -> Draw:
+    """Values that differ by at least 0.1: a maximum without ties, safe for finite differences."""
+    return Draw(shape, lambda rng, s: rng.permutation(int(np.prod(s))).reshape(s) / 10 - 1)
+
+
+def integers(*shape: int, high: int, low: int = 0) -> Draw:
+    return Draw(shape, lambda rng, s: rng.integers(low, high, s), cast=False)
+
+
+def booleans(*shape: int) -> Draw:
+    return Draw(shape, lambda rng, s: rng.random(s) < 0.5, cast=False)
+
+
+def probabilities(*shape: int) -> Draw:
+    """Rows (last axis) that sum to one."""
+
+    def values(rng: np.random.Generator, s: Shape) -> np.ndarray:
+        raw = rng.uniform(0.1, 1, s)
+        return raw / raw.sum(axis=-1, keepdims=True)
+
+    return Draw(shape, values)
+
+
+def key() -> Draw:
+    """A key of the counter-based generator: (seed, counter)."""
+    return Draw((2,), lambda rng, s: rng.integers(0, 2**31, s), cast=False)
+
+
+class Sample(NamedTuple):
+    """Arguments for an op, for tests, gradient checks and benches (`bench=True`)."""
+
+    args: tuple
+    params: dict[str, Any]
+    bench: bool = False
+
+    def arrays(self, rng: np.random.Generator, dtype: Any) -> list[np.ndarray | None]:
+        """Fresh random inputs of this sample."""
+        return [None if a is None else _draw(a).draw(rng, dtype) for a in self.args]
+
+
+def _draw(arg: Any) -> Draw:
+    return arg if isinstance(arg, Draw) else normal(*arg)
+
+
+def sample(*args: Any, bench: bool = False, **params: Any) -> Sample:
+    """`sample((2, 6, 5, 3), (4, 3, 3, 3), None, stride=2)`: a shape means normal values."""
+    return Sample(args, params, bench)
+
+
+# the card -----------------------------------------------------------------------------------------
+
+
+def float_dtypes(name: str, operands: Sequence[Operand], public: int) -> Callable:
+    """The usual rule: all float inputs have one dtype, and the outputs have it too."""
+
+    def rule(*dtypes: Any, **_: Any) -> tuple[Any, ...]:
+        found = None
+        for d in dtypes:
+            if d is None or d.kind != "f":
+                continue
+            if found is None:
+                found = d
+            elif d is not found and d != found:
+                names = ", ".join(str(d) for d in dtypes if d is not None)
+                raise TypeError(f"{name}: inputs are {names}; cast them to one with x.astype(...)")
+        if found is None:
+            raise TypeError(f"{name}: expected float inputs, not {dtypes[0]}")
+        return (found,) * public
+
+    return rule
+
+
+class Card:
+    """What an op means.  `Op` in tape.py adds what it takes to run.
+
+    prepare     the public function: it turns what users write into (inputs, parameters);
+                its name, signature and docstring are the op's
+    signature   the operands, see above
+    shape       (*input shapes, **parameters) -> (output shapes...): the only judge of shapes
+    grads       one rule an input, `rule(g, y, *inputs, **parameters)`, made of ops; None where an
+                input has no gradient.  y is the output, or the tuple of all of them
+    together    instead of `grads`: one rule for all inputs at once, which gets `asked=`
+                (which inputs need it) and returns a gradient or None for each
+    incoming    what every rule would do to g first: `incoming(g, y, **parameters)` -> g
+    dtype       (*input dtypes, **parameters) -> (output dtypes...)
+    cost        (*input shapes, **parameters) -> (floating-point operations, bytes moved in floats)
+    samples     small odd ones for tests and gradient checks, `bench=True` ones for benches
+    options     {parameter: values to draw from} for tests over random shapes
+    view        no kernel runs: the output is the input's memory under another shape
+    composite   the public function is itself made of ops
+    exact       results are equal to the reference, not just close (copies, integers)
+    """
+
+    def __init__(
+        self,
+        prepare: Callable,
+        signature: str,
+        *,
+        shape: Callable[..., tuple[Shape, ...]] | None = None,
+        grads: Sequence[Callable | None] = (),
+        together: Callable | None = None,
+        incoming: Callable | None = None,
+        dtype: Callable[..., tuple] | None = None,
+        cost: Callable[..., tuple[float, float]] | None = None,
+        samples: Sequence[Sample] = (),
+        options: dict[str, Any] | None = None,
+        view: bool = False,
+        composite: bool = False,
+        exact: bool = False,
+        tolerance: float = 1.0,
+    ) -> None:
+        self.prepare, self.signature = prepare, signature
+        self.name = prepare.__name__
+        self.__name__, self.__doc__ = prepare.__name__, prepare.__doc__
+        self.__module__, self.__signature__ = prepare.__module__, inspect.signature(prepare)
+        self.ins, self.outs = parse(signature)
+        self.public = sum(not o.constant for o in self.outs)
+        self.inplace = tuple(i for i, operand in enumerate(self.ins) if operand.inplace)
+        self.variadic = any(o.many for o in self.ins)
+        self.elementwise = any(o.elementwise for o in self.ins) and not self.variadic
+        if shape is not None:
+            self.shape = shape
+        self.grads, self.together, self.incoming = tuple(grads), together, incoming
+        self.differentiable = bool(grads) or together is not None
+        self.dtype = dtype or float_dtypes(self.name, self.ins, len(self.outs))
+        self.cost, self.samples, self.options = cost, tuple(samples), options or {}
+        self.view, self.composite, self.exact = view, composite, exact
+        self.tolerance = tolerance
+
+    def shape(self, *shapes: Shape, **_: Any) -> tuple[Shape, ...]:
+        """Unless the card says otherwise: every output has the shape of the first input."""
+        return (shapes[0],) * len(self.outs)
+
+    def gradient(
+        self, arrived: Sequence[Any], outs: Sequence[Any], call: Any, asked: Sequence[bool]
+    ) -> Sequence[Any]:
+        """The gradients of the inputs of `call`, given those of its outputs."""
+        nothing = [None] * len(call.ins)
+        if all(g is None for g in arrived):
+            return nothing
+        g = arrived[0] if self.public == 1 else tuple(arrived[: self.public])
+        y = outs[0] if len(outs) == 1 else tuple(outs)
+        if self.incoming is not None:
+            g = self.incoming(g, y, **call.params)
+        if self.together is not None:
+            found = self.together(g, y, *call.ins, asked=tuple(asked), **call.params)
+        else:
+            found = [
+                rule(g, y, *call.ins, **call.params) if rule is not None and want else None
+                for rule, want in zip(self.grads, asked, strict=True)
+            ]
+        return [
+            None if dx is None or not want else fit(dx, t)
+            for dx, t, want in zip(found, call.ins, asked, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}: {self.signature}>"
+
+
+def fit(g: Any, x: Any) -> Any:
+    """Sum a gradient over the axes along which x was broadcast."""
+    if g.shape == x.shape:
+        return g
+    from .tape import registry  # the only ops that every rule may need
+
+    return registry["sum_to"](g, shape=x.shape)
+
+
+def op(signature: str, **fields: Any) -> Callable[[Callable], Any]:
+    """Declare an op: `@op("x[*] -> y[*]", grads=..., samples=...)` over its public function."""
+    from .tape import Op
+
+    return lambda prepare: Op(prepare, signature, **fields)

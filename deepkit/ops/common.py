@@ -1,0 +1,141 @@
+"""What several cards share: constants, promotion, broadcasting, axes, pairs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend
+from ..card import Shape, ShapeError
+from ..tape import Tensor, registry
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def tensor_on(backend: Backend, values: Any, dtype: Any = None) -> Tensor:
+    """A new tensor on `backend`: float32 unless the values say float64 or are no floats."""
+    from_array = isinstance(values, np.ndarray | np.generic)
+    array = np.asarray(values)
+    if dtype is not None:
+        array = array.astype(checked_dtype(dtype), copy=False)
+    elif array.dtype.kind == "f" and not (from_array and array.dtype == np.float64):
+        array = array.astype(np.float32, copy=False)
+    checked_dtype(array.dtype)
+    return Tensor(backend.upload(array), backend, array.shape, array.dtype)
+
+
+def checked_dtype(dtype: Any) -> np.dtype:
+    """float32, float64, bool and the integers; anything else is an error that lists them."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or (found not in FLOATS and found.kind not in "iub"):
+        raise TypeError(f"expected dtype float32, float64, an integer type or bool, not {dtype}")
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _constant(backend: Backend, dtype: np.dtype, value: Any) -> Tensor:
+    return tensor_on(backend, value, dtype)
+
+
+def constant(value: Any, like: Tensor) -> Tensor:
+    """A Python number beside a tensor: it takes the tensor's dtype (float32 beside integers)."""
+    dtype = like.dtype
+    if isinstance(value, float) and dtype.kind != "f":
+        dtype = FLOATS[0]
+    elif isinstance(value, int) and not isinstance(value, bool) and dtype.kind == "b":
+        dtype = np.dtype(np.int64)
+    if isinstance(value, float) and value == 0.0:
+        return tensor_on(like.backend, value, dtype)  # 0.0 and -0.0 are one key of a cache
+    return _constant(like.backend, dtype, value)
+
+
+def operands(name: str, *values: Any) -> tuple[Tensor, ...]:
+    """Numbers and NumPy arrays beside tensors become tensors; dtypes are promoted to one."""
+    like = next((v for v in values if isinstance(v, Tensor)), None)
+    if like is None:
+        raise TypeError(f"{name}: expected at least one tensor, not {type(values[0]).__name__}")
+    tensors = []
+    for v in values:
+        if isinstance(v, Tensor):
+            tensors.append(v)
+        elif isinstance(v, bool | int | float):
+            tensors.append(constant(v, like))
+        elif isinstance(v, np.ndarray | np.generic | list | tuple):
+            tensors.append(tensor_on(like.backend, v))
+        else:
+            raise TypeError(f"{name}: expected a tensor or a number, not {type(v).__name__}")
+    dtype = tensors[0].dtype
+    if any(t.dtype != dtype for t in tensors):
+        dtype = promoted([t.dtype for t in tensors])
+        tensors = [registry["astype"](t, dtype) for t in tensors]
+    return tuple(tensors)
+
+
+def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
+    """float64 beside any float64, float32 beside any float32, else what NumPy says."""
+    floats = [d for d in dtypes if d.kind == "f"]
+    return max(floats, key=lambda d: d.itemsize) if floats else np.result_type(*dtypes)
+
+
+def tensor_in(name: str, x: Any, what: str = "x") -> Tensor:
+    """`x` as a tensor, or a sentence that says what was given instead."""
+    if isinstance(x, Tensor):
+        return x
+    raise TypeError(
+        f"{name}: {what} must be a tensor, not {type(x).__name__}; use dk.tensor({what})"
+    )
+
+
+def broadcast(name: str, *shapes: Shape) -> Shape:
+    """The shape to which all of them broadcast, as NumPy does it."""
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    out: list[int] = []
+    for i in range(1, max(map(len, shapes)) + 1):
+        sizes = {s[-i] for s in shapes if len(s) >= i} - {1}
+        if len(sizes) > 1:
+            listed = " and ".join(str(s) for s in shapes)
+            raise ShapeError(f"{name}: shapes {listed} do not broadcast together")
+        out.append(sizes.pop() if sizes else 1)
+    return tuple(out[::-1])
+
+
+def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """None, an int or several -> sorted axes, each in 0..ndim-1."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, tuple | list) else (axis,)
+    found = []
+    for a in given:
+        if not isinstance(a, int | np.integer) or not -ndim <= a < max(ndim, 1):
+            raise ShapeError(f"{name}: axis {a} does not exist in a tensor of {ndim} axes")
+        found.append(int(a) % max(ndim, 1))
+    if len(set(found)) != len(found):
+        raise ShapeError(f"{name}: axis {axis} names one axis twice")
+    return tuple(sorted(found)) if ndim else ()
+
+
+def pair(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """3 -> (3, 3); (1, 2) -> (1, 2); anything else, or a number below `least`, is an error."""
+    both = (value, value) if isinstance(value, int | np.integer) else value
+    if (
+        not isinstance(both, tuple | list)
+        or len(both) != 2
+        or not all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in both)
+    ):
+        raise ShapeError(f"{name}: {what} must be a whole number or a pair of them, not {value!r}")
+    if min(both) < least:
+        raise ShapeError(f"{name}: {what} must be at least {least}, not {value!r}")
+    return int(both[0]), int(both[1])
+
+
+def elements(shape: Shape) -> int:
+    return math.prod(shape)

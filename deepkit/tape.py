@@ -1,0 +1,547 @@
+"""A call is an op, what it read and what it wrote; a tape is what running a network leaves behind.
+
+Read forward, the list of calls computes; read backward, it differentiates (`sweep`); read again,
+it replays (`program.py`).  A `Tensor` is a handle on memory, an `Op` is a card (`ops/`): what the
+op means.  How it is computed is the backends' business.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .backends import Backend, DeviceError, Kernel
+from .card import Card
+from .methods import Methods
+
+serials = itertools.count(1)  # births and calls in one order: what is older has a smaller number
+
+
+class CaptureError(RuntimeError):
+    """Something that a captured step cannot do, such as reading a value on the host."""
+
+
+class _Mode(threading.local):
+    grad = True  # whether calls are recorded for the backward pass
+    log: Log | None = None  # the capture under way in this thread
+
+
+mode = _Mode()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """`with dk.no_grad():` nothing in here is recorded for a backward pass."""
+    before, mode.grad = mode.grad, False
+    try:
+        yield
+    finally:
+        mode.grad = before
+
+
+@contextmanager
+def enable_grad(on: bool = True) -> Iterator[None]:
+    """Recording on (or off), whatever it was outside."""
+    before, mode.grad = mode.grad, on
+    try:
+        yield
+    finally:
+        mode.grad = before
+
+
+def is_grad_enabled() -> bool:
+    return mode.grad
+
+
+class Buffer:
+    """The identity of a piece of memory: when it was born, and how often it was overwritten."""
+
+    __slots__ = ("__weakref__", "birth", "nbytes", "version")
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes, self.birth, self.version = nbytes, next(serials), 0
+
+
+class Tensor(Methods):
+    """A handle on an array of a device: logical shape, dtype, and how it came to be.
+
+    Shapes are logical and channels-last on every device; `layout` says how the backend arranges
+    the memory (None is C order) and concerns nobody but the backend.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_grad",
+        "_has_grad",
+        "_requires_grad",
+        "array",
+        "backend",
+        "buffer",
+        "call",
+        "dtype",
+        "layout",
+        "shape",
+        "twin",
+    )
+
+    array: Any
+    buffer: Buffer
+
+    def __init__(
+        self,
+        array: Any,
+        backend: Backend,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        layout: Any = None,
+        buffer: Buffer | None = None,
+    ) -> None:
+        self.array, self.backend, self.shape, self.dtype = array, backend, shape, dtype
+        self.layout, self.call, self.twin = layout, None, None
+        self.buffer = buffer or Buffer(backend.nbytes(shape, dtype, layout))
+        self._requires_grad = self._has_grad = False
+        self._grad = None
+
+    # what it is -------------------------------------------------------------------------------
+    @property
+    def device(self) -> str:
+        return self.backend.name
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        count = 1
+        for d in self.shape:
+            count *= d
+        return count
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.call is None
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        if on and self.dtype.kind != "f":
+            raise ValueError(f"requires_grad: only float tensors have gradients, not {self.dtype}")
+        if self.call is not None and not on:
+            raise ValueError("requires_grad: only leaves can be switched off; use x.detach()")
+        self._requires_grad = bool(on)
+        Log.changed()
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward passes have added up here, or None before the first."""
+        return self._grad if self._has_grad else None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is None:
+            if self._has_grad and self._grad is not None:
+                registry["fill_"](self._grad, value=0.0)  # the memory stays, for captured steps
+            self._has_grad = False
+            return
+        if value.shape != self.shape:
+            raise ValueError(f"grad: expected shape {self.shape}, not {value.shape}")
+        registry["assign_"](self.own_grad(), value)
+
+    def own_grad(self) -> Tensor:
+        """The memory of the gradient: born as zeros, kept as long as the tensor."""
+        if self._grad is None:
+            if mode.log is not None and self.buffer.birth > mode.log.birth:
+                self._grad = registry["zeros_like"](self)  # born in the step, so zeroed by it
+            else:
+                zeros = np.zeros(self.shape, self.dtype)
+                array = self.backend.upload(zeros)
+                self._grad = Tensor(array, self.backend, self.shape, self.dtype)
+                self._grad.buffer.birth = self.buffer.birth  # state, also when a capture meets it
+        self._has_grad = True
+        return self._grad
+
+    # the host ---------------------------------------------------------------------------------
+    def numpy(self) -> np.ndarray:
+        """A new NumPy array with the logical values."""
+        if mode.log is not None:
+            source = f" (the result of '{self.call.op.name}')" if self.call else ""
+            raise CaptureError(
+                f"a tensor of shape {self.shape}{source} was read on the host while a step was "
+                "being captured; return it from the step and read it outside"
+            )
+        return self.backend.download(self.array)
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: expected one element, not shape {self.shape}")
+        return self.numpy().reshape(()).item()
+
+    def write(self, values: Any) -> None:
+        """Overwrite the memory with values from the host; the tensor stays the same tensor."""
+        if mode.log is not None:
+            raise CaptureError(
+                "a value was written from the host while a step was being captured; "
+                "a replay would not repeat it: do it outside of the step"
+            )
+        if self.layout is not None:
+            raise ValueError("write: only a tensor in C order can be written from the host")
+        values = np.asarray(values, self.dtype)
+        if values.shape != self.shape:
+            raise ValueError(f"write: expected shape {self.shape}, not {values.shape}")
+        self.backend.write(self.array, values)
+        self.buffer.version += 1
+
+    def detach(self) -> Tensor:
+        """The same memory, without history."""
+        return Tensor(self.array, self.backend, self.shape, self.dtype, self.layout, self.buffer)
+
+    def requires_grad_(self, on: bool = True) -> Tensor:
+        self.requires_grad = on
+        return self
+
+    # differentiation --------------------------------------------------------------------------
+    def backward(self, gradient: Tensor | None = None) -> None:
+        """Add d(self)/d(leaf) into `.grad` of every leaf that requires it.
+
+        `gradient` is the weight of each element of a tensor that is no scalar.
+        """
+        found = sweep((self,), (gradient,), create_graph=False)
+        for leaf, g in found.items():
+            registry["accumulate_"](leaf.own_grad(), g)
+
+    def __repr__(self) -> str:
+        extra = ", requires_grad=True" if self.requires_grad else ""
+        if mode.log is not None:
+            return f"<tensor {self.shape} {self.dtype} on '{self.device}'{extra}>"
+        values = np.array2string(self.backend.download(self.array), prefix="tensor(")
+        return f"tensor({values}, dtype={self.dtype}, device='{self.device}'{extra})"
+
+
+class Call:
+    """What ran, for the backward pass: the op, its inputs and parameters, and its outputs.
+
+    An output that is differentiable holds its call, so the call holds it weakly: a graph is freed
+    as soon as its last tensor is, without waiting for the garbage collector.
+    """
+
+    __slots__ = ("ins", "op", "outs", "params", "serial", "versions")
+
+    def __init__(self, op: Op, ins: tuple, params: dict[str, Any]) -> None:
+        self.op, self.ins, self.params, self.serial = op, ins, params, next(serials)
+        self.versions = tuple([t.buffer.version for t in ins if t is not None])
+        self.outs: tuple = ()
+
+    def check_versions(self) -> None:
+        present = [t for t in self.ins if t is not None]
+        for t, version in zip(present, self.versions, strict=True):
+            if t.buffer.version != version:
+                raise RuntimeError(
+                    f"{self.op.name}: an input of shape {t.shape} was changed in place after it "
+                    "was used, so its gradient would be wrong; run backward before the change"
+                )
+
+
+class Launch(NamedTuple):
+    """What ran, for replays: the kernel, and the tensors whose memory it touches."""
+
+    name: str
+    kernel: Kernel
+    outs: tuple[Tensor, ...]
+    ins: tuple[Tensor | None, ...]
+    scratch: tuple[Tensor, ...]
+    params: dict[str, Any]
+
+
+class Log:
+    """A capture under way: the launches so far, and what their being right depends on."""
+
+    stamp = 0  # counts changes of anything that a program may depend on
+
+    def __init__(self) -> None:
+        self.birth = next(serials)
+        self.launches: list[Launch] = []
+        self.written: list[Buffer] = []
+        self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+
+    def depends(self, owner: Any, attribute: str, value: Any) -> None:
+        """The step read `owner.attribute`: a program holds only while it stays `value`."""
+        self.guards[id(owner), attribute] = (owner, attribute, value)
+
+    @classmethod
+    def changed(cls) -> None:
+        cls.stamp += 1
+
+
+registry: dict[str, Op] = {}  # every op by its name
+
+
+class Op(Card):
+    """A card that runs: called with tensors, it runs a kernel and leaves a call on the tape."""
+
+    def __init__(self, prepare: Callable, signature: str, **fields: Any) -> None:
+        super().__init__(prepare, signature, **fields)
+        registry[self.name] = self
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        prepared = self.prepare(*args, **options)
+        if self.composite:
+            return prepared
+        return self.run(*prepared)
+
+    def run(self, ins: tuple, params: dict[str, Any]) -> Any:
+        """Run on tensors and normalised parameters."""
+        backend = self.common_backend(ins)
+        shapes = self.shape(*[None if t is None else t.shape for t in ins], **params)
+        needs = False
+        if mode.grad and self.differentiable:
+            for t in ins:
+                if t is not None and t._requires_grad:
+                    needs = True
+                    break
+        call = Call(self, ins, params) if needs else None
+        if self.view:
+            outs = (self._view(backend, ins[0], shapes[0]),)
+        else:
+            outs = self._launch(backend, ins, shapes, params)
+        if call is not None:
+            kept: list[Any] = []
+            for out, operand in zip(outs, self.outs, strict=False):
+                if operand.constant or out.dtype.kind != "f":
+                    kept.append(out)
+                else:
+                    out.call, out._requires_grad = call, True
+                    kept.append(weakref.ref(out))
+            call.outs = tuple(kept)
+        if self.public == 1:
+            return outs[0]
+        return outs[: self.public] if self.public else None
+
+    def common_backend(self, ins: Sequence[Tensor | None]) -> Backend:
+        backend = None
+        for t in ins:
+            if t is None:
+                continue
+            if backend is None:
+                backend = t.backend
+            elif t.backend is not backend:
+                raise DeviceError(
+                    f"{self.name}: inputs are on '{backend.name}' and on '{t.backend.name}'; "
+                    f"move one of them, for example with x.to('{backend.name}')"
+                )
+        assert backend is not None, f"{self.name}: no tensor among the inputs"
+        return backend
+
+    def _view(self, backend: Backend, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if x.layout is not None:
+            wanted, _ = backend.arrange(self, (x.shape,), (x.layout,), (shape,), {})
+            x = arranged(x, wanted[0])
+        array = backend.reshape(x.array, shape)
+        return Tensor(array, backend, shape, x.dtype, x.layout, x.buffer)
+
+    def _launch(
+        self, backend: Backend, ins: tuple, shapes: Sequence[tuple[int, ...]], params: dict
+    ) -> tuple[Tensor, ...]:
+        dtypes = self.dtype(*[None if t is None else t.dtype for t in ins], **params)
+        if backend.arranges:
+            ins, layouts = self._arrange(backend, ins, shapes, params)
+            outs = tuple(
+                [
+                    Tensor(backend.empty(s, d, layout), backend, s, d, layout)
+                    for s, d, layout in zip(shapes, dtypes, layouts, strict=True)
+                ]
+            )
+        else:
+            outs = tuple(
+                [
+                    Tensor(backend.empty(s, d), backend, s, d)
+                    for s, d in zip(shapes, dtypes, strict=True)
+                ]
+            )
+        launch(self.name, backend, outs, ins, params)
+        for i in self.inplace:
+            ins[i].buffer.version += 1
+            if mode.log is not None:
+                mode.log.written.append(ins[i].buffer)
+        return outs
+
+    def _arrange(
+        self, backend: Backend, ins: tuple, shapes: Sequence[tuple[int, ...]], params: dict
+    ) -> tuple[tuple, Sequence[Any]]:
+        wanted, given = backend.arrange(
+            self,
+            [None if t is None else t.shape for t in ins],
+            [None if t is None else t.layout for t in ins],
+            shapes,
+            params,
+        )
+        arranged_ins = [
+            t if t is None or t.layout == layout else arranged(t, layout)
+            for t, layout in zip(ins, wanted, strict=True)
+        ]
+        return tuple(arranged_ins), given
+
+
+def launch(name: str, backend: Backend, outs: tuple, ins: tuple, params: dict) -> None:
+    """Run one kernel, and log it if a capture is under way."""
+    arrays_in = [None if t is None else t.array for t in ins]
+    kernel = backend.kernel(name, arrays_in, params)
+    arrays = [t.array for t in outs] + arrays_in
+    needed = getattr(kernel, "scratch", None)
+    work: tuple[Tensor, ...] = ()
+    if needed is not None:
+        spec = [(s, np.dtype(d)) for s, d in needed(*arrays, **params)]
+        if mode.log is None:
+            kernel(*arrays, scratch=[backend.scratch(s, d) for s, d in spec], **params)
+            return
+        work = tuple([Tensor(backend.empty(s, d), backend, s, d) for s, d in spec])
+        kernel(*arrays, scratch=[t.array for t in work], **params)
+    else:
+        kernel(*arrays, **params)
+    if mode.log is not None:
+        mode.log.launches.append(Launch(name, kernel, outs, ins, work, params))
+
+
+def arranged(x: Tensor, layout: Any) -> Tensor:
+    """`x` in another layout.  Kept beside `x` for as long as its memory does not change."""
+    capture = mode.log
+    stamp = (layout, x.buffer.version, None if capture is None else capture.birth)
+    if x.twin is not None and x.twin[0] == stamp:
+        return x.twin[1]
+    twin = Tensor(x.backend.empty(x.shape, x.dtype, layout), x.backend, x.shape, x.dtype, layout)
+    launch("arrange", x.backend, (twin,), (x,), {})
+    x.twin = (stamp, twin)
+    return twin
+
+
+# backward -----------------------------------------------------------------------------------------
+
+
+def sweep(
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Tensor | None],
+    wanted: Sequence[Tensor] | None = None,
+    create_graph: bool = False,
+) -> dict[Tensor, Tensor]:
+    """Gradients of sum(seeds * outputs), newest call first, over any directed acyclic graph.
+
+    Every reader of a tensor is newer than its writer, so by the time a call is reached the
+    gradients of its outputs are complete.  `wanted` are the tensors asked for (None: all leaves
+    that require gradients).  -> {tensor: gradient}
+    """
+    gradients: dict[Tensor, Tensor] = {}
+    for y, seed in zip(outputs, seeds, strict=True):
+        if not y._requires_grad:
+            raise ValueError(f"backward: the tensor of shape {y.shape} does not require gradients")
+        if seed is None:
+            if y.size != 1:
+                raise ValueError(
+                    f"backward: a tensor of shape {y.shape} is no scalar; "
+                    "reduce it (y.sum()) or give the gradient's weights"
+                )
+            seed = registry["full_like"](y, value=1.0)
+        elif seed.shape != y.shape:
+            raise ValueError(f"backward: y has shape {y.shape} but its weights {seed.shape}")
+        gradients[y] = registry["add"](gradients[y], seed) if y in gradients else seed
+    useful = None if wanted is None else _calls_towards(wanted, outputs)
+    targets = None if wanted is None else set(wanted)
+    found: dict[Tensor, Tensor] = {}
+    heap: list[tuple[int, Call]] = []
+    queued: set[int] = set()
+
+    def visit(t: Tensor) -> None:
+        call = t.call
+        if call is None:
+            if targets is None or t in targets:
+                found[t] = gradients[t]
+        elif call.serial not in queued and (useful is None or call.serial in useful):
+            queued.add(call.serial)
+            heapq.heappush(heap, (-call.serial, call))
+
+    with enable_grad(create_graph):
+        for y in outputs:
+            visit(y)
+        while heap:
+            call = heapq.heappop(heap)[1]
+            call.check_versions()
+            outs = tuple([o() if isinstance(o, weakref.ref) else o for o in call.outs])
+            arrived = [None if o is None else gradients.pop(o, None) for o in outs]
+            if targets is not None:
+                for o, g in zip(outs, arrived, strict=True):
+                    if o is not None and g is not None and o in targets:
+                        found[o] = g
+            asked = [
+                t is not None
+                and t._requires_grad
+                and (useful is None or t in targets or (t.call and t.call.serial in useful))
+                for t in call.ins
+            ]
+            for t, g in zip(call.ins, call.op.gradient(arrived, outs, call, asked), strict=True):
+                if g is None:
+                    continue
+                gradients[t] = registry["add"](gradients[t], g) if t in gradients else g
+                visit(t)
+                if t in found and t.call is None:
+                    found[t] = gradients[t]
+    if targets is not None:
+        for y in outputs:
+            if y in targets and y in gradients:
+                found[y] = gradients[y]
+    return found
+
+
+def _calls_towards(wanted: Sequence[Tensor], outputs: Sequence[Tensor]) -> set[int]:
+    """Serials of the calls on a path from `wanted` to `outputs`: nothing else need be swept."""
+    targets, calls, todo = set(wanted), {}, [y.call for y in outputs if y.call]
+    while todo:
+        call = todo.pop()
+        if call.serial not in calls:
+            calls[call.serial] = call
+            todo.extend(t.call for t in call.ins if t is not None and t.call)
+    useful: set[int] = set()
+    for serial in sorted(calls):
+        for t in calls[serial].ins:
+            if t is not None and (t in targets or (t.call and t.call.serial in useful)):
+                useful.add(serial)
+                break
+    for t in targets:
+        if t.call is not None and t.call.serial in calls:
+            useful.add(t.call.serial)
+    return useful
+
+
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    *,
+    create_graph: bool = False,
+) -> Any:
+    """dy/dx for each x in `xs`, without touching any `.grad`.
+
+    With `create_graph=True` the result can be differentiated again.  A tensor on which y does not
+    depend gets zeros.  -> a tensor for a tensor, a list for a list, with the shapes of `xs`.
+    """
+    many = isinstance(xs, (list, tuple))
+    targets: list[Tensor] = list(xs) if isinstance(xs, (list, tuple)) else [xs]
+    outputs = list(y) if isinstance(y, (list, tuple)) else [y]
+    seeds: list[Any] = [None] * len(outputs)
+    if grad_outputs is not None:
+        seeds = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
+    for x in targets:
+        if not x.requires_grad:
+            raise ValueError(f"grad: the tensor of shape {x.shape} does not require gradients")
+    found = sweep(outputs, seeds, targets, create_graph)
+    result = [found[x] if x in found else registry["zeros_like"](x) for x in targets]
+    return result if many else result[0]
