@@ -1,0 +1,186 @@
+"""Batches out of arrays in memory: shuffled, augmented and resumable, all by one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .augment import Augmentation
+from .errors import DataError
+from .readers import finite, in_range, same_count
+
+if TYPE_CHECKING:
+    from deepkit import Tensor
+
+_ORDER, _AUGMENT = 0, 1  # what a random stream is for
+
+
+class Loader:
+    """Cut images (N, ...) and labels (N,) into batches -> (x, y) tensors, a pass an epoch.
+
+    x is float32 in [0, 1] where the images are uint8, else of their own float type; y is int64.
+    The order of a pass depends on (seed, epoch) alone, and the random numbers that
+    ``augment(images, rng) -> images`` gets for a batch (as stored, before scaling) on (seed, epoch,
+    index of the batch) alone. `epoch` counts the full passes, and may be set. Each ``iter`` starts
+    a pass from its beginning, except the first after :meth:`load_state_dict`.
+
+    `num_classes`, if given, bounds the labels. Raises :class:`DataError` for an empty set, lengths
+    that differ, NaN or infinity in float images, labels out of range, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        num_classes: int | None = None,
+    ):
+        self.images: NDArray[Any] = np.asarray(images)
+        self.labels: NDArray[np.int64] = _labels(np.asarray(labels))
+        self.batch_size = _whole("batch_size", batch_size, at_least=1)
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.augment = augment
+        self.seed = _whole("seed", seed, at_least=0)
+        _check(self.images, self.labels, num_classes)
+        if len(self) == 0:
+            raise DataError(
+                f"Loader: {len(self.images)} images make no batch of {self.batch_size} "
+                "with drop_last"
+            )
+        self._epoch = 0
+        self._position = 0  # batches of this epoch already handed out
+        self._resume = 0  # where the next pass starts, once
+
+    def __len__(self) -> int:
+        """Batches in a full pass."""
+        full, rest = divmod(len(self.images), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        from deepkit import tensor
+
+        for x, y in self.batches():
+            yield tensor(x), tensor(y, dtype="int64")
+
+    def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        """One pass, or the rest of a resumed one, as NumPy arrays."""
+        epoch, start, self._resume = self._epoch, self._resume, 0
+        order = self._order(epoch)
+        for index in range(start, len(self)):
+            batch = self._batch(order, epoch, index)
+            self._position = index + 1  # before the caller runs: its checkpoint counts this batch
+            yield batch
+        self._epoch, self._position = epoch + 1, 0
+
+    @property
+    def epoch(self) -> int:
+        """Full passes so far; the number of the present one. Setting it starts that pass anew."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch = _whole("epoch", value, at_least=0)
+        self._position = self._resume = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Whole numbers from which :meth:`load_state_dict` continues with the very next batch."""
+        return {
+            "seed": self.seed,
+            "epoch": self._epoch,
+            "position": self._position,
+            "items": len(self.images),
+            "batch_size": self.batch_size,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from a :meth:`state_dict`; the next ``iter`` yields the rest of its epoch.
+
+        After the last batch of an epoch that rest is empty. Raises :class:`DataError` if the state
+        is of a loader with other data or another batch size.
+        """
+        own = self.state_dict()
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise DataError(f"Loader: the state has no {', '.join(map(repr, missing))}")
+        for key, meaning in (("items", "images"), ("batch_size", "images a batch")):
+            if state[key] != own[key]:
+                raise DataError(
+                    f"Loader: the state is of a loader of {state[key]} {meaning}, "
+                    f"but this one has {own[key]}"
+                )
+        seed, epoch, position = (
+            _whole(key, state[key], at_least=0) for key in ("seed", "epoch", "position")
+        )
+        if position > len(self):
+            raise DataError(
+                f"Loader: the state is at batch {position} of an epoch, but it has {len(self)}"
+            )
+        self.seed, self._epoch = seed, epoch
+        self._position = self._resume = position
+
+    def _order(self, epoch: int) -> NDArray[np.intp]:
+        if not self.shuffle:
+            return np.arange(len(self.images))
+        # sorting raw random words, since NumPy promises those to stay the same in every version
+        words = self._stream(_ORDER, epoch).random_raw(len(self.images))
+        return np.argsort(words, kind="stable")
+
+    def _batch(
+        self, order: NDArray[np.intp], epoch: int, index: int
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+        x, y = self.images[chosen], self.labels[chosen]
+        if self.augment is not None:
+            rng = np.random.Generator(self._stream(_AUGMENT, epoch, index))
+            x = np.asarray(self.augment(x, rng))
+            if len(x) != len(y):
+                raise DataError(f"Loader: augment made {len(x)} images of {len(y)}")
+        if x.dtype == np.uint8:
+            x = np.divide(x, 255, dtype=np.float32)
+        return x, y
+
+    def _stream(self, *key: int) -> np.random.Philox:
+        return np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=key))
+
+
+def _labels(labels: NDArray[Any]) -> NDArray[np.int64]:
+    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
+        raise DataError(
+            f"Loader: labels are {labels.shape} of {labels.dtype}; whole numbers, one an image, "
+            "were expected"
+        )
+    return labels.astype(np.int64, copy=False)
+
+
+def _check(images: NDArray[Any], labels: NDArray[np.int64], num_classes: int | None) -> None:
+    if images.dtype != np.uint8 and images.dtype.kind != "f" and images.size:
+        raise DataError(
+            f"Loader: images are {images.dtype}; uint8 (0 to 255) or float was expected"
+        )
+    if images.ndim < 2 or images.size == 0:
+        raise DataError(
+            f"Loader: images of shape {images.shape} are no data; (N, H, W, C) or (N, features) "
+            "was expected"
+        )
+    same_count("Loader", images, labels, "images", "labels")
+    if images.dtype.kind == "f":
+        finite("Loader: images", images)
+    limit = np.iinfo(np.int64).max if num_classes is None else num_classes
+    in_range("Loader: labels", labels, limit)
+
+
+def _whole(name: str, value: object, at_least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise DataError(
+            f"Loader: {name} must be a whole number of at least {at_least}, not {value!r}"
+        )
+    return int(value)
