@@ -240,12 +240,15 @@ class Call:
 
     def __init__(self, op: Op, ins: tuple, params: dict[str, Any]) -> None:
         self.op, self.ins, self.params, self.serial = op, ins, params, next(serials)
-        self.versions = tuple([t.buffer.version for t in ins if t is not None])
+        self.versions = tuple([t.buffer.version for t in self._read_only()])
         self.outs: tuple = ()
 
+    def _read_only(self) -> list[Tensor]:
+        inplace = self.op.inplace
+        return [t for i, t in enumerate(self.ins) if t is not None and i not in inplace]
+
     def check_versions(self) -> None:
-        present = [t for t in self.ins if t is not None]
-        for t, version in zip(present, self.versions, strict=True):
+        for t, version in zip(self._read_only(), self.versions, strict=True):
             if t.buffer.version != version:
                 raise RuntimeError(
                     f"{self.op.name}: an input of shape {t.shape} was changed in place after it "
@@ -371,9 +374,10 @@ class Op(Card):
             )
         launch(self.name, backend, outs, ins, params)
         for i in self.inplace:
-            ins[i].buffer.version += 1
-            if mode.log is not None:
-                mode.log.written.append(ins[i].buffer)
+            if ins[i] is not None:
+                ins[i].buffer.version += 1
+                if mode.log is not None:
+                    mode.log.written.append(ins[i].buffer)
         return outs
 
     def _arrange(
@@ -492,8 +496,6 @@ def sweep(
                     continue
                 gradients[t] = registry["add"](gradients[t], g) if t in gradients else g
                 visit(t)
-                if t in found and t.call is None:
-                    found[t] = gradients[t]
     if targets is not None:
         for y in outputs:
             if y in targets and y in gradients:
