@@ -4,6 +4,7 @@ from . import ops
 from .backends import DeviceError, device, devices, set_device, set_num_threads
 from .card import ShapeError
 from .create import arange, from_dlpack, full, ones, rand, randn, tensor, zeros
+from .program import CaptureError, capture
 from .random import seed
 from .tape import Tensor, enable_grad, grad, is_grad_enabled, no_grad
 

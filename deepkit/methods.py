@@ -57,6 +57,8 @@ class Methods:
         return _op("div")(other, self)
 
     def __pow__(self, other: Any) -> Tensor:
+        if isinstance(other, int) and other == 2:
+            return _op("mul")(self, self)
         return _op("pow")(self, other)
 
     def __rpow__(self, other: Any) -> Tensor:

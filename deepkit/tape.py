@@ -150,8 +150,8 @@ class Tensor(Methods):
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is None:
-            if self._has_grad and self._grad is not None:
-                registry["fill_"](self._grad, value=0.0)  # the memory stays, for captured steps
+            if self._has_grad or mode.log is not None:
+                registry["fill_"](self.own_grad(), value=0.0)  # replays need memory that stays
             self._has_grad = False
             return
         if value.shape != self.shape:

@@ -112,6 +112,14 @@ class Backend:
         """A new NumPy array with the logical values."""
         return np.array(array)
 
+    def copy(self, array: Any) -> Any:
+        """A new array with the same values, in the same layout."""
+        return np.array(array)
+
+    def copy_into(self, array: Any, source: Any) -> None:
+        """Overwrite an array with another of the same shape and layout."""
+        array[...] = source
+
     def reshape(self, array: Any, shape: tuple[int, ...]) -> Any:
         """The same memory under another shape (C order, or a layout that allows it)."""
         return array.reshape(shape)

@@ -1,0 +1,353 @@
+"""A step that was run once, its memory planned, ready to be read again.
+
+`capture(step)` runs the step eagerly the first time it meets inputs of some shapes, noting every
+launch.  Memory that a launch of the step gave birth to is planned into one arena, where pieces
+share bytes if they never live at the same time; all other memory is older than the step, so it is
+state (weights, statistics, optimiser memory, counters) and stays where it is.  A replay is the
+list of kernels on that memory, and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .backends import ALIGNMENT, Backend, current
+from .tape import Buffer, CaptureError, Launch, Log, Tensor, mode, registry
+
+__all__ = ["CaptureError", "Piece", "Program", "capture", "lower_bound", "plan"]
+
+MANY_PROGRAMS = 32  # more of them for one step: something that should be a tensor is a number
+
+
+class Piece(NamedTuple):
+    """A buffer to place: it lives from launch `born` to launch `dies`, both included."""
+
+    nbytes: int
+    born: int
+    dies: int
+
+
+def _rounded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def plan(pieces: Sequence[Piece]) -> tuple[list[int], int]:
+    """Byte offsets such that pieces that live together never overlap, and the bytes needed.
+
+    First fit into gaps, in the best of a few orders; large pieces first is nearly always best.
+    """
+    orders: tuple[Callable[[Piece], Any], ...] = (
+        lambda p: (-p.nbytes, p.born),
+        lambda p: (-p.nbytes * (p.dies - p.born + 1), p.born),
+        lambda p: (p.born, -p.nbytes),
+        lambda p: (-(p.dies - p.born), -p.nbytes),
+    )
+    bound, best = lower_bound(pieces), None
+    for order in orders:
+        found = _first_fit(pieces, order)
+        if best is None or found[1] < best[1]:
+            best = found
+        if best[1] == bound:
+            break
+    assert best is not None
+    return best
+
+
+def _first_fit(pieces: Sequence[Piece], order: Callable[[Piece], Any]) -> tuple[list[int], int]:
+    offsets, placed, peak = [0] * len(pieces), [], 0
+    for i in sorted(range(len(pieces)), key=lambda i: order(pieces[i])):
+        piece, at = pieces[i], 0
+        clashes = sorted(
+            (offsets[j], offsets[j] + _rounded(pieces[j].nbytes))
+            for j in placed
+            if pieces[j].born <= piece.dies and piece.born <= pieces[j].dies
+        )
+        for low, high in clashes:
+            if at + _rounded(piece.nbytes) <= low:
+                break
+            at = max(at, high)
+        offsets[i] = at
+        placed.append(i)
+        peak = max(peak, at + _rounded(piece.nbytes))
+    return offsets, peak
+
+
+def lower_bound(pieces: Sequence[Piece]) -> int:
+    """The most bytes that are alive at one launch: no plan can need less."""
+    change: dict[int, int] = {}
+    for p in pieces:
+        change[p.born] = change.get(p.born, 0) + _rounded(p.nbytes)
+        change[p.dies + 1] = change.get(p.dies + 1, 0) - _rounded(p.nbytes)
+    alive = most = 0
+    for at in sorted(change):
+        alive += change[at]
+        most = max(most, alive)
+    return most
+
+
+class Program:
+    """The launches of one step for one set of shapes, bound to planned memory."""
+
+    def __init__(self, log: Log, inputs: Sequence[Tensor], result: Any) -> None:
+        self.launches, self.inputs, self.result = log.launches, inputs, result
+        self.backend = _only_backend(self.launches, inputs)
+        self.written = list({id(b): b for b in log.written}.values())
+        self.guards, self.stamp = list(log.guards.values()), Log.stamp
+        self.buffers, self.pieces = _lifetimes(self.launches, leaves(result))
+        self.offsets, self.peak = plan(self.pieces) if self.pieces else ([], 0)
+        self.bound = lower_bound(self.pieces)
+        self.arena = self.backend.memory(self.peak)
+        place = dict(zip(map(id, self.buffers), self.offsets, strict=True))
+        arrays: dict[int, Any] = {}
+
+        def at(t: Tensor | None) -> Any:
+            """The array of a tensor: in the arena if it was born in the step."""
+            if t is None or id(t.buffer) not in place:
+                return None if t is None else t.array
+            if id(t) not in arrays:
+                start = place[id(t.buffer)]
+                memory = self.arena[start : start + t.buffer.nbytes]
+                arrays[id(t)] = self.backend.view(memory, t.shape, t.dtype, t.layout)
+            return arrays[id(t)]
+
+        steps = []
+        for launch in self.launches:
+            params = dict(launch.params)
+            if launch.scratch:
+                params["scratch"] = [at(t) for t in launch.scratch]
+            steps.append((launch.kernel, tuple(at(t) for t in (*launch.outs, *launch.ins)), params))
+        self.replay = self.backend.bind(steps)
+        self._results = {id(t): at(t) for t in leaves(result)}
+        self._born = {id(t) for t in leaves(result) if id(t.buffer) in place}
+
+    def holds(self) -> bool:
+        """Whether everything that the step read from Python objects is as it was."""
+        if self.stamp == Log.stamp:
+            return True
+        if all(getattr(owner, name) == value for owner, name, value in self.guards):
+            self.stamp = Log.stamp
+            return True
+        return False
+
+    def __call__(self, arguments: Sequence[Tensor]) -> Any:
+        for mine, given in zip(self.inputs, arguments, strict=True):
+            self.backend.copy_into(mine.array, given.array)
+        self.replay()
+        for buffer in self.written:
+            buffer.version += 1
+        return rebuilt(self.result, self._copied)
+
+    def _copied(self, t: Tensor) -> Tensor:
+        """A result leaves the arena as a copy, since the next replay overwrites it."""
+        if id(t) not in self._born:
+            return t
+        array = self.backend.copy(self._results[id(t)])
+        return Tensor(array, self.backend, t.shape, t.dtype, t.layout)
+
+    def dump(self) -> str:
+        """What runs, where its outputs lie, and how good the plan is."""
+        place = dict(zip(map(id, self.buffers), self.offsets, strict=True))
+        lines = [f"program on '{self.backend.name}': {len(self.launches)} launches"]
+        for i, launch in enumerate(self.launches):
+            outs = ", ".join(_described(t, place) for t in launch.outs) or "(in place)"
+            ins = ", ".join("None" if t is None else str(t.shape) for t in launch.ins)
+            work = sum(t.buffer.nbytes for t in launch.scratch)
+            lines.append(f"{i:4d}  {launch.name}({ins}) -> {outs}" + (f"  +{work} B" * bool(work)))
+        total = sum(_rounded(p.nbytes) for p in self.pieces)
+        over = 100 * (self.peak / self.bound - 1) if self.bound else 0.0
+        lines.append(
+            f"arena: {self.peak:,} B for {len(self.pieces)} buffers of {total:,} B together; "
+            f"lower bound {self.bound:,} B, {over:.1f} % above it"
+        )
+        return "\n".join(lines)
+
+
+def _described(t: Tensor, place: dict[int, int]) -> str:
+    where = f" at {place[id(t.buffer)]:,}" if id(t.buffer) in place else ""
+    return f"{t.shape} {t.dtype}{where}"
+
+
+def _only_backend(launches: Sequence[Launch], inputs: Sequence[Tensor]) -> Backend:
+    found = {t.backend.name: t.backend for t in inputs}
+    for launch in launches:
+        for t in (*launch.outs, *launch.ins):
+            if t is not None:
+                found[t.backend.name] = t.backend
+    if len(found) > 1:
+        names = " and ".join(f"'{n}'" for n in sorted(found))
+        raise CaptureError(f"a captured step stays on one device, but this one uses {names}")
+    return next(iter(found.values())) if found else current()
+
+
+def _lifetimes(
+    launches: Sequence[Launch], results: Sequence[Tensor]
+) -> tuple[list[Buffer], list[Piece]]:
+    """The buffers to which launches gave birth, and from when to when they live."""
+    buffers: dict[int, Buffer] = {}
+    born: dict[int, int] = {}
+    dies: dict[int, int] = {}
+    for i, launch in enumerate(launches):
+        for t in (*launch.outs, *launch.scratch):
+            if id(t.buffer) not in born:
+                buffers[id(t.buffer)], born[id(t.buffer)] = t.buffer, i
+        for t in (*launch.outs, *launch.scratch, *launch.ins):
+            if t is not None and id(t.buffer) in born:
+                dies[id(t.buffer)] = i
+    for t in results:
+        if id(t.buffer) in born:
+            dies[id(t.buffer)] = len(launches)
+    order = list(born)
+    return (
+        [buffers[k] for k in order],
+        [Piece(buffers[k].nbytes, born[k], dies[k]) for k in order],
+    )
+
+
+# nested arguments and results ---------------------------------------------------------------------
+
+
+def leaves(tree: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dictionaries, in order."""
+    found: list[Tensor] = []
+    rebuilt(tree, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
+    return found
+
+
+def rebuilt(tree: Any, each: Callable[[Tensor], Any]) -> Any:
+    """The same nesting, with `each` applied to every tensor."""
+    if isinstance(tree, Tensor):
+        return each(tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*[rebuilt(v, each) for v in tree])
+    if isinstance(tree, list | tuple):
+        return type(tree)(rebuilt(v, each) for v in tree)
+    if isinstance(tree, dict):
+        return {k: rebuilt(v, each) for k, v in tree.items()}
+    return tree
+
+
+def _key(tree: Any) -> Any:
+    """What a program is valid for: tensors by shape, dtype, layout and device, the rest by value."""
+    if isinstance(tree, Tensor):
+        return (tree.shape, tree.dtype, tree.layout, tree.backend.name, tree.requires_grad)
+    if isinstance(tree, list | tuple):
+        return (type(tree), *[_key(v) for v in tree])
+    if isinstance(tree, dict):
+        return (dict, *[(k, _key(v)) for k, v in tree.items()])
+    try:
+        hash(tree)
+    except TypeError:
+        raise CaptureError(
+            f"a captured step takes tensors, arrays, numbers and hashable objects, not "
+            f"{type(tree).__name__}"
+        ) from None
+    return (type(tree), tree)
+
+
+def _with_tensors(tree: Any) -> Any:
+    """NumPy arrays become tensors, so that a replay sees their values."""
+    if isinstance(tree, np.ndarray):
+        from .ops.common import tensor_on
+
+        return tensor_on(current(), tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*[_with_tensors(v) for v in tree])
+    if isinstance(tree, list | tuple):
+        return type(tree)(_with_tensors(v) for v in tree)
+    if isinstance(tree, dict):
+        return {k: _with_tensors(v) for k, v in tree.items()}
+    return tree
+
+
+# capture ------------------------------------------------------------------------------------------
+
+
+def capture(step: Callable[..., Any]) -> Any:
+    """`step = dk.capture(step)`, or `@dk.capture`: the same numbers bit for bit, replayed.
+
+    `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
+    and other hashable objects, for training or for inference.  The first call with new shapes,
+    dtypes, device, numbers or train/eval mode runs it as it stands and notes what runs; the next
+    ones replay that.  What changes between steps must live in tensors, not in Python: optimisers,
+    dropout, batch normalisation and random draws of deepkit do.  Results are copied out.
+
+    Errors: CaptureError where the step reads a value on the host, writes one from it, or changes
+    devices.  `.programs` lists what was captured; `.dump()` describes it.
+    """
+    programs: dict[Any, list[Program]] = {}
+    lock = threading.Lock()
+
+    @functools.wraps(step)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if mode.log is not None:
+            return step(*args, **kwargs)  # inside another capture: part of it
+        given = _with_tensors((args, kwargs))
+        key = (_key(given), mode.grad)
+        arguments = leaves(given)
+        with lock:
+            for program in programs.get(key, ()):
+                if program.holds():
+                    return _with_gradients(program, arguments)
+            known = programs.setdefault(key, [])
+            result, program = _record(step, given)
+            known.append(program)
+            count = sum(map(len, programs.values()))
+        if count == MANY_PROGRAMS:
+            warnings.warn(
+                f"{getattr(step, '__name__', 'a step')} was captured {count} times; a number that "
+                "changes from call to call should be passed as a tensor",
+                stacklevel=2,
+            )
+        return result
+
+    run.dump = lambda: "\n\n".join(p.dump() for ps in programs.values() for p in ps)  # type: ignore
+    run.programs = programs  # type: ignore[attr-defined]
+    return run
+
+
+def _record(step: Callable[..., Any], given: Any) -> tuple[Any, Program]:
+    inputs: list[Tensor] = []
+
+    def own(t: Tensor) -> Tensor:
+        """Replays read their arguments from memory of the program."""
+        mine = Tensor(t.backend.copy(t.array), t.backend, t.shape, t.dtype, t.layout)
+        mine._requires_grad = t.requires_grad
+        inputs.append(mine)
+        return mine
+
+    arguments = leaves(given)
+    args, kwargs = rebuilt(given, own)
+    log = mode.log = Log()
+    try:
+        result = step(*args, **kwargs)
+    finally:
+        mode.log = None
+    for launch in log.launches:
+        for t in launch.ins:
+            if t is not None and t.is_leaf and t.dtype.kind == "f" and t.requires_grad:
+                log.depends(t, "requires_grad", True)
+    program = Program(log, inputs, result)
+    _hand_over(inputs, arguments)
+    return rebuilt(result, lambda t: t.detach() if id(t) in program._born else t), program
+
+
+def _with_gradients(program: Program, arguments: Sequence[Tensor]) -> Any:
+    for mine in program.inputs:
+        if mine.grad is not None:
+            registry["fill_"](mine.grad, value=0.0)
+    result = program(arguments)
+    _hand_over(program.inputs, arguments)
+    return result
+
+
+def _hand_over(inputs: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
+    """Gradients that reached the program's own inputs belong to the arguments."""
+    for mine, given in zip(inputs, arguments, strict=True):
+        if given.requires_grad and given.is_leaf and mine.grad is not None:
+            registry["accumulate_"](given.own_grad(), mine.grad)
