@@ -84,8 +84,8 @@ def _fetch_one(name: str, file: str, md5: str, mirrors: tuple[str, ...], folder:
 
     failures = []
     for mirror in mirrors:
-        # a line on a terminal, nothing elsewhere; pooch sets the total
-        progress = tqdm(desc=f"{name}: {file}", unit="B", unit_scale=True, disable=None)
+        # a line on a terminal once it takes a while, nothing elsewhere; pooch sets the total
+        progress = tqdm(desc=f"{name}: {file}", unit="B", unit_scale=True, disable=None, delay=0.5)
         try:
             pooch.retrieve(
                 mirror + file,

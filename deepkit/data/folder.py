@@ -62,7 +62,7 @@ def _list(what: str, root: Path) -> tuple[list[Path], list[int], tuple[str, ...]
     with reading(what, root):
         folders = subfolders(root)
         if not folders:
-            raise DataError(f"{what}: {root} is empty; one subfolder a class was expected")
+            raise DataError(f"{what}: {root} has no subfolders; one a class was expected")
         for label, folder in enumerate(folders):
             found = sorted(
                 file
@@ -71,8 +71,8 @@ def _list(what: str, root: Path) -> tuple[list[Path], list[int], tuple[str, ...]
             )
             if not found:
                 raise DataError(
-                    f"{what}: class folder {folder} is empty; "
-                    f"images ({' '.join(sorted(SUFFIXES))}) were expected"
+                    f"{what}: class folder {folder} holds no images; "
+                    f"some ({' '.join(sorted(SUFFIXES))}) were expected"
                 )
             files += found
             labels += [label] * len(found)
@@ -89,7 +89,7 @@ def _pillow() -> Any:
         from PIL import Image
     except ImportError as error:
         raise DataError(
-            "image_folder: reading image files needs the package pillow (pip install 'deepkit[plot]')"
+            "image_folder: reading images needs the package pillow (pip install 'deepkit[plot]')"
         ) from error
     return Image
 

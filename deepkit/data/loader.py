@@ -13,7 +13,7 @@ from .errors import DataError
 from .readers import finite, in_range, same_count
 
 if TYPE_CHECKING:
-    from deepkit import Tensor
+    from ..tape import Tensor
 
 _ORDER, _AUGMENT = 0, 1  # what a random stream is for
 
@@ -66,10 +66,10 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        from deepkit import tensor
+        from ..create import tensor
 
         for x, y in self.batches():
-            yield tensor(x), tensor(y, dtype="int64")
+            yield tensor(x), tensor(y)
 
     def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
         """One pass, or the rest of a resumed one, as NumPy arrays."""
