@@ -1,0 +1,100 @@
+"""The fast backend for processors: Numba kernels, batches in SIMD lanes (see lanes.py)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ALIGNMENT, Backend, DeviceError, Kernel
+
+ROOMS = ("elementwise", "shape", "reduce", "linear", "conv", "pool", "softmax", "norm", "dropout")
+ROOMS += ("step",)
+
+
+class NumbaBackend(Backend):
+    name = "numba"
+    arranges = True
+
+    def __init__(self, table: dict[str, Any], lanes: Any, launch: Any) -> None:
+        super().__init__(table)
+        self.lanes, self.launch = lanes, launch
+        self._work: dict[int, Any] = {}
+
+    # memory -----------------------------------------------------------------------------------
+    def nbytes(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> int:
+        count = math.prod(shape) if layout is None else self.lanes.elements(shape)
+        return count * dtype.itemsize
+
+    def view(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
+        flat = memory[: self.nbytes(shape, dtype, layout)].view(dtype)
+        return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
+        count = self.nbytes(shape, dtype, layout)
+        raw = np.empty(count + ALIGNMENT, np.uint8)
+        start = -raw.__array_interface__["data"][0] % ALIGNMENT
+        flat = raw[start : start + count].view(dtype)
+        return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
+
+    def upload(self, values: np.ndarray) -> Any:
+        out = self.empty(values.shape, values.dtype)
+        out[...] = values
+        return out
+
+    def download(self, array: Any) -> np.ndarray:
+        return array.numpy() if isinstance(array, self.lanes.Lanes) else np.array(array)
+
+    def copy(self, array: Any) -> Any:
+        plain = not isinstance(array, self.lanes.Lanes)
+        out = self.empty(array.shape, array.dtype, None if plain else self.lanes.LANES)
+        self.copy_into(out, array)
+        return out
+
+    def copy_into(self, array: Any, source: Any) -> None:
+        if isinstance(array, self.lanes.Lanes):
+            array.memory[...] = source.memory
+        else:
+            array[...] = source
+
+    def reshape(self, array: Any, shape: tuple[int, ...]) -> Any:
+        if isinstance(array, self.lanes.Lanes):
+            return self.lanes.Lanes(array.memory, shape)
+        return array.reshape(shape)
+
+    def scratch(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self.empty(shape, np.dtype(dtype))
+
+    def arrange(
+        self,
+        op: Any,
+        shapes: Sequence[tuple[int, ...] | None],
+        layouts: Sequence[Any],
+        out_shapes: Sequence[tuple[int, ...]],
+        params: dict[str, Any],
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        return self.lanes.arrangement(op, shapes, layouts, out_shapes, params)
+
+    def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
+        return self.launch.bind(steps)
+
+
+def create(name: str) -> Backend:
+    if importlib.util.find_spec("numba") is None:
+        raise DeviceError("device 'numba' needs Numba: pip install 'deepkit[numba]'")
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        raise DeviceError(f"device 'numba': Numba cannot be imported here: {error}") from None
+    from ..numpy import table_of
+
+    lanes, launch, *rooms = (
+        importlib.import_module(f"{__name__}.{room}") for room in ("lanes", "launch", *ROOMS)
+    )
+    table = table_of(rooms)
+    table["arrange"] = lanes.arrange
+    return NumbaBackend(table, lanes, launch)

@@ -1,0 +1,270 @@
+"""The layout of batches: the batch axis last, in SIMD lanes.
+
+    logical            x[n, h, w, c]
+    in memory          chunk 0                      chunk 1                 (the last one, narrower)
+                       [h][w][c][ 64 images ]       [h][w][c][ 64 images ]  [h][w][c][ 16 .. 64 ]
+
+One lane carries one image, so every width, channel count, border and window vectorises: a loop
+over images is innermost everywhere, and contiguous.  A chunk holds 64 images (what a 4-vector
+tile of 512-bit registers takes at a time), the last one as many as remain, rounded up to 16; the
+lanes past the last image hold anything, and kernels that sum over the batch leave them out.
+
+    x[n, i] (i over h, w, c) is element  first * inner + i * width + (n - first)
+    with first = 64 * (n // 64), width = min(64, padded - first), padded = 16 * ceil(N / 16)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from .launch import address, kernel, launch, ptr, size, u8ptr
+from .simd import at
+
+CHUNK = 64  # images in a chunk
+QUANTUM = 16  # the last chunk is a multiple of this
+
+LANES = "lanes"  # the name of the layout; None is C order
+
+Shape = tuple[int, ...]
+
+
+def padded(count: int) -> int:
+    """Images and the unused lanes after them."""
+    return -(-count // QUANTUM) * QUANTUM
+
+
+@numba.njit
+def chunk_width(first: int, lanes: int) -> int:
+    """How many lanes the chunk that begins at lane `first` has, of `lanes` in all."""
+    return min(64, lanes - first)
+
+
+class Lanes:
+    """An array in this layout: its logical shape and dtype, and its memory, flat."""
+
+    __slots__ = ("address", "dtype", "inner", "lanes", "memory", "shape")
+
+    def __init__(self, memory: np.ndarray, shape: Shape) -> None:
+        self.memory, self.shape, self.dtype = memory, shape, memory.dtype
+        self.inner, self.lanes = math.prod(shape[1:]), padded(shape[0])
+        self.address = memory.__array_interface__["data"][0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def numpy(self) -> np.ndarray:
+        """A new array with the logical values, in C order."""
+        count = self.shape[0]
+        out = np.empty((count, self.inner), self.dtype)
+        for first in range(0, count, CHUNK):
+            width = min(CHUNK, self.lanes - first)
+            start, some = first * self.inner, min(CHUNK, count - first)
+            chunk = self.memory[start : start + width * self.inner].reshape(self.inner, width)
+            out[first : first + some] = chunk[:, :some].T
+        return out.reshape(self.shape)
+
+
+def elements(shape: Shape) -> int:
+    """What an array of this logical shape takes in this layout."""
+    return padded(shape[0]) * math.prod(shape[1:])
+
+
+# conversion ---------------------------------------------------------------------------------------
+
+
+@kernel
+def to_lanes(t, n, y: ptr, x: ptr, count: size, inner: size, lanes: size):
+    """y (lanes) = x (C order): transposed in squares of 16, which stay in the cache."""
+    blocks = (inner + 15) // 16
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        for block in range(t * blocks // n, (t + 1) * blocks // n):
+            low, high = 16 * block, min(16 * block + 16, inner)
+            for start in range(0, width, 16):
+                for image in range(first + start, min(first + start + 16, count)):
+                    source = at(x, image * inner)
+                    target = at(y, first * inner + image - first)
+                    for i in range(low, high):
+                        target[i * width] = source[i]
+
+
+@kernel
+def from_lanes(t, n, y: ptr, x: ptr, count: size, inner: size, lanes: size):
+    """y (C order) = x (lanes)."""
+    blocks = (inner + 15) // 16
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        for block in range(t * blocks // n, (t + 1) * blocks // n):
+            low, high = 16 * block, min(16 * block + 16, inner)
+            for start in range(0, width, 16):
+                for image in range(first + start, min(first + start + 16, count)):
+                    source = at(x, first * inner + image - first)
+                    target = at(y, image * inner)
+                    for i in range(low, high):
+                        target[i] = source[i * width]
+
+
+@kernel
+def clear_spare_lanes(t, n, x: ptr, count: size, inner: size, lanes: size):
+    """Zeros in the lanes past the last image, so that sums over whole vectors are right."""
+    first = 64 * ((lanes - 1) // 64)
+    width = chunk_width(first, lanes)
+    chunk = at(x, first * inner)
+    for i in range(t * inner // n, (t + 1) * inner // n):
+        for lane in range(count - first, width):
+            chunk[i * width + lane] = 0
+
+
+@kernel
+def _copy_bytes_to_lanes(t, n, y: u8ptr, x: u8ptr, count: size, inner: size, lanes: size):
+    for image in range(count):
+        first = 64 * (image // 64)
+        width = chunk_width(first, lanes)
+        for i in range(inner):
+            y[first * inner + i * width + image - first] = x[image * inner + i]
+
+
+@kernel
+def _copy_bytes_from_lanes(t, n, y: u8ptr, x: u8ptr, count: size, inner: size, lanes: size):
+    for image in range(count):
+        first = 64 * (image // 64)
+        width = chunk_width(first, lanes)
+        for i in range(inner):
+            y[image * inner + i] = x[first * inner + i * width + image - first]
+
+
+_AS_REAL = {1: None, 4: np.dtype("f4"), 8: np.dtype("f8")}  # bit patterns move as floats do
+
+
+def arrange(y: Any, x: Any) -> None:
+    """The same values in the other layout."""
+    there = isinstance(y, Lanes)
+    array = y if there else x
+    real = _AS_REAL[array.dtype.itemsize]
+    if real is None:
+        move = _copy_bytes_to_lanes if there else _copy_bytes_from_lanes
+        real = np.dtype("f4")
+    else:
+        move = to_lanes if there else from_lanes
+    launch(move, real, y, x, array.shape[0], array.inner, array.lanes)
+
+
+def clear_spare(*arrays: Lanes) -> None:
+    """Before a sum over the batch: only where the last vector is not full."""
+    for x in arrays:
+        if x.shape[0] % QUANTUM:
+            launch(clear_spare_lanes, x.dtype, x, x.shape[0], x.inner, x.lanes)
+
+
+# which operands are in lanes ----------------------------------------------------------------------
+
+Layouts = Sequence[str | None]
+
+
+def arrangement(
+    op: Any,
+    shapes: Sequence[Shape | None],
+    layouts: Layouts,
+    out_shapes: Sequence[Shape],
+    params: dict[str, Any],
+) -> tuple[Layouts, Layouts]:
+    """The layouts of an op's inputs and outputs.
+
+    A signature that begins with N puts that operand in lanes.  Elementwise ops go where their
+    inputs are.  A few ops that only move or reduce stay in lanes where the batch axis is left
+    alone; everything else is in C order.
+    """
+    plain_in, plain_out = (None,) * len(shapes), (None,) * len(out_shapes)
+    if op.elementwise:
+        return _elementwise(op, shapes, layouts, out_shapes, plain_in, plain_out)
+    special = _KEEPS_LANES.get(op.name)
+    if special is not None:
+        if layouts and any(layout == LANES for layout in layouts):
+            kept = special(shapes, layouts, out_shapes, params)
+            if kept is not None:
+                return kept
+        return plain_in, plain_out
+    if any(o.batched for o in op.ins) or any(o.batched for o in op.outs):
+        if _along_batch(op.name, shapes, params):
+            return plain_in, plain_out
+        wanted = tuple(LANES if o.batched else None for o in op.ins)
+        return wanted, tuple(LANES if o.batched else None for o in op.outs)
+    return plain_in, plain_out
+
+
+def _along_batch(name: str, shapes: Sequence[Shape | None], params: dict[str, Any]) -> bool:
+    """softmax(x, axis=0) and its like reduce over the batch axis: C order."""
+    axis = params.get("axis")
+    return isinstance(axis, int) and shapes[0] is not None and axis % len(shapes[0]) == 0
+
+
+def _elementwise(
+    op: Any,
+    shapes: Sequence[Shape | None],
+    layouts: Layouts,
+    out_shapes: Sequence[Shape],
+    plain_in: Layouts,
+    plain_out: Layouts,
+) -> tuple[Layouts, Layouts]:
+    target = out_shapes[0] if out_shapes else shapes[0]
+    full = [s is not None and len(s) == len(target) > 0 and s[0] == target[0] for s in shapes]
+    if op.inplace:
+        there = layouts[op.inplace[0]] == LANES
+    else:
+        there = any(layout == LANES and f for layout, f in zip(layouts, full, strict=True))
+    if not there:
+        return plain_in, plain_out
+    return tuple(LANES if f else None for f in full), (LANES,) * len(out_shapes)
+
+
+def _same_batch(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    return ((LANES,), (LANES,)) if out_shapes[0][:1] == shapes[0][:1] else None
+
+
+def _reduced(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    """Without the batch axis the result stays in lanes; with it, it is in C order."""
+    return (LANES,), (None if 0 in params["axes"] else LANES,)
+
+
+def _joined(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    return None if params["axis"] == 0 else ((LANES,) * len(shapes), (LANES,))
+
+
+def _padded_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    return ((LANES,), (LANES,)) if params["widths"][0] == (0, 0) else None
+
+
+def _sliced_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    return ((LANES,), (LANES,)) if params["slices"][0] == (0, shapes[0][0], 1) else None
+
+
+def _unsliced_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    return ((LANES,), (LANES,)) if params["slices"][0] == (0, out_shapes[0][0], 1) else None
+
+
+_KEEPS_LANES = {
+    "reshape": _same_batch,
+    "sum": _reduced,
+    "mean": _reduced,
+    "max": _reduced,
+    "min": _reduced,
+    "broadcast_to": lambda shapes, layouts, outs, params: (
+        _same_batch(shapes, layouts, outs, params) if len(shapes[0]) == len(outs[0]) else None
+    ),
+    "join": _joined,
+    "pad": _padded_inside,
+    "slice": _sliced_inside,
+    "unslice": _unsliced_inside,
+}
+
+__all__ = ["CHUNK", "LANES", "QUANTUM", "Lanes", "address", "arrange", "arrangement", "clear_spare"]

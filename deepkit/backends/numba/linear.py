@@ -1,0 +1,147 @@
+"""Matrix products: everything is `panel` and `dot_panel` (simd.py), swept over chunks.
+
+linear       y[o][64 images] = w[o, i] * x[i][64 images]     one number of w meets 64 images
+linear_dx    dx[i][64 images] = w[o, i] * g[o][64 images]    w is read along its columns
+linear_dw    dw[o, i] = <g[o][images], x[i][images]>         vectors of images, summed at the end
+product      b is packed to columns of 64, which take the place of the images
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import scratch
+from .elementwise import activate
+from .lanes import CHUNK, Lanes, chunk_width, clear_spare
+from .launch import kernel, launch, ptr, size
+from .simd import ACCUMULATE, BIAS, RELU, at, dot_panel, panel, vector_lanes
+
+DEPTH = 256  # terms of a product that are summed before moving on: what fits the first cache
+
+
+def epilogue(bias: Any, activation: str | None) -> int:
+    """The flags with which `panel` writes its results."""
+    return (BIAS if bias is not None else 0) | (RELU if activation == "relu" else 0)
+
+
+@kernel
+def _rows_times_lanes(
+    t, n, y: ptr, a: ptr, x: ptr, bias: ptr, lanes: size, positions: size,
+    rows: size, inner: size, row_a: size, column_a: size, flags: size,
+):  # fmt: skip
+    """y[position][rows][lanes] = a[rows, inner] x[position][inner][lanes], chunk by chunk."""
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        x_chunk, y_chunk = at(x, first * positions * inner), at(y, first * positions * rows)
+        low, high = t * rows // n, (t + 1) * rows // n
+        for position in range(positions):
+            source = at(x_chunk, position * inner * width)
+            target = at(y_chunk, (position * rows + low) * width)
+            panel(at(a, low * row_a), source, target, at(bias, low), high - low, width,
+                  1, 0, 0, 1, 0, 0, inner, column_a, width, row_a, width, flags)  # fmt: skip
+
+
+def linear(y: Lanes, x: Lanes, w: Any, b: Any, *, activation: str | None) -> None:
+    rows, inner = w.shape
+    launch(_rows_times_lanes, y.dtype, y, w, x, b, x.lanes, math.prod(x.shape[1:-1]),
+           rows, inner, inner, 1, epilogue(b, activation))  # fmt: skip
+    activate(y, activation)
+
+
+def linear_dx(dx: Lanes, g: Lanes, w: Any) -> None:
+    rows, inner = w.shape
+    launch(_rows_times_lanes, dx.dtype, dx, w, g, None, g.lanes, math.prod(g.shape[1:-1]),
+           inner, rows, 1, inner, 0)  # fmt: skip
+
+
+@kernel
+def _dots_over_lanes(
+    t, n, dw: ptr, g: ptr, x: ptr, lanes: size, positions: size,
+    rows: size, inner: size,
+):  # fmt: skip
+    """dw[o, i] = sum over positions and images of g[position][o] x[position][i]."""
+    low, high = t * rows // n, (t + 1) * rows // n
+    for i in range(low * inner, high * inner):
+        dw[i] = 0
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        g_chunk = at(g, (first * positions * rows) + low * width)
+        x_chunk = at(x, first * positions * inner)
+        dot_panel(g_chunk, x_chunk, at(dw, low * inner), high - low, inner,
+                  1, 0, 0, positions, rows * width, inner * width,
+                  width // vector_lanes(g), width, width, inner, 1)  # fmt: skip
+
+
+def linear_dw(dw: Any, g: Lanes, x: Lanes) -> None:
+    clear_spare(g, x)
+    launch(_dots_over_lanes, dw.dtype, dw, g, x, x.lanes, math.prod(x.shape[1:-1]),
+           g.shape[-1], x.shape[-1])  # fmt: skip
+
+
+# C order ------------------------------------------------------------------------------------------
+
+
+@kernel
+def _pack(
+    t, n, packed: ptr, b: ptr, inner: size, columns: size, row: size, column: size
+):  # fmt: skip
+    """b[k, j] to packed[j // 64][k][64 columns], with zeros past the last column."""
+    chunks = (columns + 63) // 64
+    for chunk in range(t * chunks // n, (t + 1) * chunks // n):
+        for k in range(inner):
+            target = at(packed, (chunk * inner + k) * 64)
+            some = min(64, columns - chunk * 64)
+            for j in range(some):
+                target[j] = b[k * row + (chunk * 64 + j) * column]
+            for j in range(some, 64):
+                target[j] = 0
+
+
+@kernel
+def _multiply_packed(
+    t, n, y: ptr, a: ptr, packed: ptr, spill: ptr, rows: size, inner: size,
+    columns: size, row_a: size, column_a: size,
+):  # fmt: skip
+    """y[m, j] = sum_k a[m, k] packed[j // 64][k][j % 64]; a last chunk that is not full goes
+    through `spill`, 64 columns wide."""
+    low, high = t * rows // n, (t + 1) * rows // n
+    for chunk in range((columns + 63) // 64):
+        some = min(64, columns - chunk * 64)
+        target, row_y = at(y, low * columns + chunk * 64), columns
+        if some < 64:
+            target, row_y = at(spill, low * 64), 64
+        for start in range(0, max(inner, 1), 256):
+            depth = min(256, inner - start)
+            source = at(packed, (chunk * inner + start) * 64)
+            panel(at(a, low * row_a + start * column_a), source, target, target, high - low, 64,
+                  1, 0, 0, 1, 0, 0, depth, column_a, 64, row_a, row_y,
+                  ACCUMULATE if start > 0 else 0)  # fmt: skip
+        if some < 64:
+            for m in range(low, high):
+                for j in range(some):
+                    y[m * columns + chunk * 64 + j] = spill[m * 64 + j]
+
+
+def _packed(y: Any, a: Any, b: Any, *, ta: bool, tb: bool) -> list:
+    inner, columns = (b.shape[-1], b.shape[-2]) if tb else (b.shape[-2], b.shape[-1])
+    chunks = -(-columns // CHUNK)
+    return [((chunks, max(inner, 1), CHUNK), y.dtype), ((y.shape[-2], CHUNK), y.dtype)]
+
+
+@scratch(_packed)
+def product(y: Any, a: Any, b: Any, *, ta: bool, tb: bool, scratch: Any) -> None:
+    packed, spill = scratch
+    rows, columns = y.shape[-2:]
+    inner = a.shape[-2] if ta else a.shape[-1]
+    row_a, column_a = (1, rows) if ta else (inner, 1)
+    row_b, column_b = (1, inner) if tb else (columns, 1)
+    lead = y.shape[:-2]
+    a_lead = np.broadcast_to(a, (*lead, *a.shape[-2:])) if lead else a
+    b_lead = np.broadcast_to(b, (*lead, *b.shape[-2:])) if lead else b
+    for i in np.ndindex(lead):
+        launch(_pack, y.dtype, packed, b_lead[i], inner, columns, row_b, column_b)
+        launch(_multiply_packed, y.dtype, y[i], a_lead[i], packed, spill, rows, inner, columns,
+               row_a, column_a)  # fmt: skip
