@@ -96,7 +96,7 @@ def _modules(node: ast.AST, package: list[str]) -> Iterator[str]:
 FLOORS = [
     {"backends"},
     {"tape", "card", "methods"},
-    {"ops"},
+    {"ops", "random", "create"},
     {"program"},
     {"nn", "optim"},
     {"train", "models", "data", "plot", "testing", "summary", "checkpoint"},
