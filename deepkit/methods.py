@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from .card import registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .tape import Tensor
-
-
-def _op(name: str) -> Any:
-    from .tape import registry
-
-    return registry[name]
 
 
 class Methods:
@@ -33,67 +29,67 @@ class Methods:
 
     # arithmetic -------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
-        return _op("add")(self, other)
+        return registry["add"](self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return _op("add")(other, self)
+        return registry["add"](other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return _op("sub")(self, other)
+        return registry["sub"](self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return _op("sub")(other, self)
+        return registry["sub"](other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return _op("mul")(self, other)
+        return registry["mul"](self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return _op("mul")(other, self)
+        return registry["mul"](other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return _op("div")(self, other)
+        return registry["div"](self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _op("div")(other, self)
+        return registry["div"](other, self)
 
     def __pow__(self, other: Any) -> Tensor:
         if isinstance(other, int) and other == 2:
-            return _op("mul")(self, self)
-        return _op("pow")(self, other)
+            return registry["mul"](self, self)
+        return registry["pow"](self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return _op("pow")(other, self)
+        return registry["pow"](other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return _op("matmul")(self, other)
+        return registry["matmul"](self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return _op("matmul")(other, self)
+        return registry["matmul"](other, self)
 
     def __neg__(self) -> Tensor:
-        return _op("neg")(self)
+        return registry["neg"](self)
 
     def __abs__(self) -> Tensor:
-        return _op("abs")(self)
+        return registry["abs"](self)
 
     # comparisons, elementwise, -> bool tensors -------------------------------------------------
     def __lt__(self, other: Any) -> Tensor:
-        return _op("less")(self, other)
+        return registry["less"](self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return _op("less_equal")(self, other)
+        return registry["less_equal"](self, other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return _op("greater")(self, other)
+        return registry["greater"](self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return _op("greater_equal")(self, other)
+        return registry["greater_equal"](self, other)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _op("equal")(self, other)
+        return registry["equal"](self, other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _op("not_equal")(self, other)
+        return registry["not_equal"](self, other)
 
     __hash__ = object.__hash__
 
@@ -110,7 +106,7 @@ class Methods:
         names = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div"}
         names |= {"power": "pow", "matmul": "matmul"}
         if method == "__call__" and ufunc.__name__ in names and not kwargs:
-            return _op(names[ufunc.__name__])(*inputs)
+            return registry[names[ufunc.__name__]](*inputs)
         plain = [x.numpy() if isinstance(x, Methods) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **kwargs)
 
@@ -145,22 +141,22 @@ class Methods:
 
     # shape ------------------------------------------------------------------------------------
     def __getitem__(self, index: Any) -> Tensor:
-        return _op("getitem")(self, index)
+        return registry["getitem"](self, index)
 
     def reshape(self, *shape: Any) -> Tensor:
-        return _op("reshape")(self, _flat(shape))
+        return registry["reshape"](self, _flat(shape))
 
     def flatten(self, start: int = 0) -> Tensor:
         """Join the axes from `start` on."""
-        return _op("reshape")(self, (*self.shape[:start], -1))
+        return registry["reshape"](self, (*self.shape[:start], -1))
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes; without arguments, reverse them."""
-        return _op("transpose")(self, _flat(axes) or None)
+        return registry["transpose"](self, _flat(axes) or None)
 
     @property
     def T(self) -> Tensor:
-        return _op("transpose")(self, None)
+        return registry["transpose"](self, None)
 
     def squeeze(self, axis: int | None = None) -> Tensor:
         """Drop axes of length 1: `axis`, or all of them."""
@@ -173,76 +169,76 @@ class Methods:
         return self.reshape((*self.shape[:at], 1, *self.shape[at:]))
 
     def broadcast_to(self, *shape: Any) -> Tensor:
-        return _op("broadcast_to")(self, _flat(shape))
+        return registry["broadcast_to"](self, _flat(shape))
 
     def pad(self, widths: Any, value: float = 0.0) -> Tensor:
-        return _op("pad")(self, widths, value)
+        return registry["pad"](self, widths, value)
 
     # reductions -------------------------------------------------------------------------------
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _op("sum")(self, axis=axis, keepdims=keepdims)
+        return registry["sum"](self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _op("mean")(self, axis=axis, keepdims=keepdims)
+        return registry["mean"](self, axis=axis, keepdims=keepdims)
 
     def var(self, axis: Any = None, keepdims: bool = False, correction: int = 0) -> Tensor:
-        return _op("var")(self, axis=axis, keepdims=keepdims, correction=correction)
+        return registry["var"](self, axis=axis, keepdims=keepdims, correction=correction)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _op("max")(self, axis=axis, keepdims=keepdims)
+        return registry["max"](self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _op("min")(self, axis=axis, keepdims=keepdims)
+        return registry["min"](self, axis=axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
-        return _op("argmax")(self, axis=axis)
+        return registry["argmax"](self, axis=axis)
 
     def argmin(self, axis: int | None = None) -> Tensor:
-        return _op("argmax")(_op("neg")(self), axis=axis)
+        return registry["argmax"](registry["neg"](self), axis=axis)
 
     # elementwise ------------------------------------------------------------------------------
     def exp(self) -> Tensor:
-        return _op("exp")(self)
+        return registry["exp"](self)
 
     def log(self) -> Tensor:
-        return _op("log")(self)
+        return registry["log"](self)
 
     def sqrt(self) -> Tensor:
-        return _op("sqrt")(self)
+        return registry["sqrt"](self)
 
     def sin(self) -> Tensor:
-        return _op("sin")(self)
+        return registry["sin"](self)
 
     def cos(self) -> Tensor:
-        return _op("cos")(self)
+        return registry["cos"](self)
 
     def abs(self) -> Tensor:
-        return _op("abs")(self)
+        return registry["abs"](self)
 
     def tanh(self) -> Tensor:
-        return _op("tanh")(self)
+        return registry["tanh"](self)
 
     def sigmoid(self) -> Tensor:
-        return _op("sigmoid")(self)
+        return registry["sigmoid"](self)
 
     def relu(self) -> Tensor:
-        return _op("relu")(self)
+        return registry["relu"](self)
 
     def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
-        return _op("clip")(self, low, high)
+        return registry["clip"](self, low, high)
 
     def softmax(self, axis: int = -1) -> Tensor:
-        return _op("softmax")(self, axis=axis)
+        return registry["softmax"](self, axis=axis)
 
     def log_softmax(self, axis: int = -1) -> Tensor:
-        return _op("log_softmax")(self, axis=axis)
+        return registry["log_softmax"](self, axis=axis)
 
     def astype(self, dtype: Any) -> Tensor:
-        return _op("astype")(self, dtype)
+        return registry["astype"](self, dtype)
 
     def to(self, device: Any) -> Tensor:
         """The same values on another device; gradients flow back."""
-        return _op("to")(cast("Tensor", self), device)
+        return registry["to"](cast("Tensor", self), device)
 
 
 def _flat(shape: tuple) -> Any:

@@ -91,6 +91,10 @@ def lower_bound(pieces: Sequence[Piece]) -> int:
     return most
 
 
+def nbytes(t: Tensor) -> int:
+    return t.backend.nbytes(t.shape, t.dtype, t.layout)
+
+
 class Program:
     """The launches of one step for one set of shapes, bound to planned memory."""
 
@@ -112,7 +116,7 @@ class Program:
                 return None if t is None else t.array
             if id(t) not in arrays:
                 start = place[id(t.buffer)]
-                memory = self.arena[start : start + t.buffer.nbytes]
+                memory = self.arena[start : start + nbytes(t)]
                 arrays[id(t)] = self.backend.view(memory, t.shape, t.dtype, t.layout)
             return arrays[id(t)]
 
@@ -157,7 +161,7 @@ class Program:
         for i, launch in enumerate(self.launches):
             outs = ", ".join(_described(t, place) for t in launch.outs) or "(in place)"
             ins = ", ".join("None" if t is None else str(t.shape) for t in launch.ins)
-            work = sum(t.buffer.nbytes for t in launch.scratch)
+            work = sum(nbytes(t) for t in launch.scratch)
             lines.append(f"{i:4d}  {launch.name}({ins}) -> {outs}" + (f"  +{work} B" * bool(work)))
         total = sum(_rounded(p.nbytes) for p in self.pieces)
         over = 100 * (self.peak / self.bound - 1) if self.bound else 0.0
@@ -190,12 +194,14 @@ def _lifetimes(
 ) -> tuple[list[Buffer], list[Piece]]:
     """The buffers to which launches gave birth, and from when to when they live."""
     buffers: dict[int, Buffer] = {}
+    sizes: dict[int, int] = {}
     born: dict[int, int] = {}
     dies: dict[int, int] = {}
     for i, launch in enumerate(launches):
         for t in (*launch.outs, *launch.scratch):
             if id(t.buffer) not in born:
                 buffers[id(t.buffer)], born[id(t.buffer)] = t.buffer, i
+                sizes[id(t.buffer)] = nbytes(t)
         for t in (*launch.outs, *launch.scratch, *launch.ins):
             if t is not None and id(t.buffer) in born:
                 dies[id(t.buffer)] = i
@@ -205,7 +211,7 @@ def _lifetimes(
     order = list(born)
     return (
         [buffers[k] for k in order],
-        [Piece(buffers[k].nbytes, born[k], dies[k]) for k in order],
+        [Piece(sizes[k], born[k], dies[k]) for k in order],
     )
 
 

@@ -13,12 +13,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .backends import Backend, DeviceError, Kernel
-from .card import Card
+from .card import Card, registry
 from .methods import Methods
 
 serials = itertools.count(1)  # births and calls in one order: what is older has a smaller number
@@ -63,10 +64,10 @@ def is_grad_enabled() -> bool:
 class Buffer:
     """The identity of a piece of memory: when it was born, and how often it was overwritten."""
 
-    __slots__ = ("__weakref__", "birth", "nbytes", "version")
+    __slots__ = ("__weakref__", "birth", "version")
 
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes, self.birth, self.version = nbytes, next(serials), 0
+    def __init__(self) -> None:
+        self.birth, self.version = next(serials), 0
 
 
 class Tensor(Methods):
@@ -105,7 +106,7 @@ class Tensor(Methods):
     ) -> None:
         self.array, self.backend, self.shape, self.dtype = array, backend, shape, dtype
         self.layout, self.call, self.twin = layout, None, None
-        self.buffer = buffer or Buffer(backend.nbytes(shape, dtype, layout))
+        self.buffer = buffer or Buffer()
         self._requires_grad = self._has_grad = False
         self._grad = None
 
@@ -240,11 +241,13 @@ class Call:
 
     def __init__(self, op: Op, ins: tuple, params: dict[str, Any]) -> None:
         self.op, self.ins, self.params, self.serial = op, ins, params, next(serials)
-        self.versions = tuple([t.buffer.version for t in self._read_only()])
+        self.versions = [t.buffer.version for t in self._read_only()]
         self.outs: tuple = ()
 
     def _read_only(self) -> list[Tensor]:
         inplace = self.op.inplace
+        if not inplace:
+            return [t for t in self.ins if t is not None]
         return [t for i, t in enumerate(self.ins) if t is not None and i not in inplace]
 
     def check_versions(self) -> None:
@@ -287,9 +290,6 @@ class Log:
         cls.stamp += 1
 
 
-registry: dict[str, Op] = {}  # every op by its name
-
-
 class Op(Card):
     """A card that runs: called with tensors, it runs a kernel and leaves a call on the tape."""
 
@@ -305,20 +305,26 @@ class Op(Card):
 
     def run(self, ins: tuple, params: dict[str, Any]) -> Any:
         """Run on tensors and normalised parameters."""
-        backend = self.common_backend(ins)
+        backend = ins[0].backend if ins[0] is not None else None
+        for t in ins:
+            if t is not None and t.backend is not backend:
+                backend = self._common_backend(ins)
         shapes = self.shape(*[None if t is None else t.shape for t in ins], **params)
-        needs = False
-        if mode.grad and self.differentiable:
+        call = None
+        if self.differentiable and mode.grad:
             for t in ins:
                 if t is not None and t._requires_grad:
-                    needs = True
+                    call = Call(self, ins, params)
                     break
-        call = Call(self, ins, params) if needs else None
         if self.view:
             outs = (self._view(backend, ins[0], shapes[0]),)
         else:
             outs = self._launch(backend, ins, shapes, params)
         if call is not None:
+            if len(outs) == 1:
+                out = outs[0]
+                out.call, out._requires_grad, call.outs = call, True, (weakref.ref(out),)
+                return out
             kept: list[Any] = []
             for out, operand in zip(outs, self.outs, strict=False):
                 if operand.constant or out.dtype.kind != "f":
@@ -331,7 +337,7 @@ class Op(Card):
             return outs[0]
         return outs[: self.public] if self.public else None
 
-    def common_backend(self, ins: Sequence[Tensor | None]) -> Backend:
+    def _common_backend(self, ins: Sequence[Tensor | None]) -> Backend:
         backend = None
         for t in ins:
             if t is None:
@@ -400,9 +406,11 @@ class Op(Card):
 def launch(name: str, backend: Backend, outs: tuple, ins: tuple, params: dict) -> None:
     """Run one kernel, and log it if a capture is under way."""
     arrays_in = [None if t is None else t.array for t in ins]
-    kernel = backend.kernel(name, arrays_in, params)
+    kernel = backend.table.get(name)
+    if kernel.__class__ is not FunctionType:  # several variants, or none
+        kernel = backend.kernel(name, arrays_in, params)
     arrays = [t.array for t in outs] + arrays_in
-    needed = getattr(kernel, "scratch", None)
+    needed = kernel.__dict__.get("scratch")
     work: tuple[Tensor, ...] = ()
     if needed is not None:
         spec = [(s, np.dtype(d)) for s, d in needed(*arrays, **params)]

@@ -58,6 +58,10 @@ def constant(value: Any, like: Tensor) -> Tensor:
 
 def operands(name: str, *values: Any) -> tuple[Tensor, ...]:
     """Numbers and NumPy arrays beside tensors become tensors; dtypes are promoted to one."""
+    if len(values) == 2:  # the common case, without ceremony
+        a, b = values
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype:
+            return a, b
     like = next((v for v in values if isinstance(v, Tensor)), None)
     if like is None:
         raise TypeError(f"{name}: expected at least one tensor, not {type(values[0]).__name__}")
@@ -96,7 +100,10 @@ def tensor_in(name: str, x: Any, what: str = "x") -> Tensor:
 def broadcast(name: str, *shapes: Shape) -> Shape:
     """The shape to which all of them broadcast, as NumPy does it."""
     first = shapes[0]
-    if all(s == first for s in shapes):
+    for s in shapes:
+        if s != first:
+            break
+    else:
         return first
     out: list[int] = []
     for i in range(1, max(map(len, shapes)) + 1):
