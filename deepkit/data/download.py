@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DataError
+from .errors import DataError, reason
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _fetch_one(name: str, file: str, md5: str, mirrors: tuple[str, ...], folder:
             failures.append(f"{mirror} sent a file whose MD5 is not {md5}")
         except OSError as error:
             raise DataError(
-                f"{name}: the cache {folder} cannot be written ({error.strerror or error})"
+                f"{name}: the cache {folder} cannot be written ({reason(error)})"
             ) from error
         finally:
             progress.close()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -14,25 +11,13 @@ class DataError(ValueError):
     """A data set that is missing, damaged or not what it claims to be; the text is one sentence."""
 
 
-# What opening, unpacking and parsing can raise when a file is missing, damaged or hostile.
-_TROUBLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 @contextmanager
 def reading(what: str, path: str | PathLike[str]) -> Iterator[None]:
-    """Run a block that reads `path`; whatever goes wrong there becomes one :class:`DataError`."""
+    """Run a block that reads `path`; whatever goes wrong there becomes one :class:`DataError`.
+
+    The block should do little else: on damaged bytes gzip, zip, tar and npy readers raise whatever
+    their parsing stumbles over, so that every exception is taken for the file's.
+    """
     try:
         yield
     except DataError:
@@ -42,6 +27,14 @@ def reading(what: str, path: str | PathLike[str]) -> Iterator[None]:
     except MemoryError as error:
         raise DataError(f"{what}: {path} does not fit into memory") from error
     except OSError as error:
-        raise DataError(f"{what}: {path} cannot be read ({error.strerror or error})") from error
-    except _TROUBLE as error:
-        raise DataError(f"{what}: {path} is damaged ({error})") from error
+        # an errno means the system refused; libraries also raise bare OSErrors about the contents
+        state = "cannot be read" if error.errno else "is damaged"
+        raise DataError(f"{what}: {path} {state} ({reason(error)})") from error
+    except Exception as error:
+        raise DataError(f"{what}: {path} is damaged ({reason(error)})") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line; its type where it says nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

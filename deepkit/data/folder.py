@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, reading
+from .errors import DataError, reading, reason
 from .resize import pair
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -138,4 +138,4 @@ class _decoding:
     def _sentence(self, error: Exception) -> DataError:
         if isinstance(error, _pillow().UnidentifiedImageError):
             return DataError(f"{self.what}: {self.file} is not an image that Pillow can read")
-        return DataError(f"{self.what}: {self.file} cannot be decoded ({error})")
+        return DataError(f"{self.what}: {self.file} cannot be decoded ({reason(error)})")

@@ -153,7 +153,7 @@ def npz(what: str, path: str | PathLike[str]) -> tuple[Images, Labels, tuple[str
             if missing:
                 raise DataError(
                     f"{what}: {path} has no array {' or '.join(map(repr, missing))}; it has "
-                    f"{', '.join(sorted(names)) or 'none'}"
+                    f"{', '.join(map(repr, sorted(names))) or 'none'}"
                 )
             images, labels = (_npy(what, path, archive, names[n]) for n in ("images", "labels"))
             given = _npy(what, path, archive, names["classes"]) if "classes" in names else None

@@ -160,8 +160,7 @@ def _load_path(name: str, split: str | None, size: int | tuple[int, int] | None)
     stem = path.resolve().name.split(".")[0]
     if path.is_dir():
         if _holds_idx(path):
-            images, labels = _idx_folder(stem, path, split)
-            return _named_by_labels(stem, images, labels)
+            return _idx_dataset(stem, *_idx_folder(stem, path, split))
         if _holds_cifar(path):
             return Dataset(*_cifar_folder(stem, path, split), _CIFAR, stem)
         return _load_class_folders(stem, path, split, size)
@@ -169,7 +168,7 @@ def _load_path(name: str, split: str | None, size: int | tuple[int, int] | None)
         images, labels, classes = readers.npz(stem, path)
     elif "images" in path.name and path.name.removesuffix(".gz").endswith("ubyte"):
         images, labels = readers.idx_pair(stem, path, _labels_beside(stem, path))
-        classes = _named_by_labels(stem, images, labels).classes
+        classes = _idx_dataset(stem, images, labels, _set_of(labels)).classes
     elif path.name.removesuffix(".gz").endswith(".bin"):
         images, labels = readers.cifar(stem, path)
         classes = _CIFAR
@@ -245,14 +244,16 @@ def _idx_set(
     _check_split(name, split)
     within = (name, name.replace("-", "_"))
     folder = _locate(name, root, within, _holds_idx, source)
-    images, labels = _idx_folder(name, folder, split, classes=10)
-    other = _set_of(labels)
-    if other not in (None, name):
-        raise DataError(f"{name}: the files in {folder} are those of {other}")
+    images, labels, published = _idx_folder(name, folder, split, classes=10)
+    if published not in (None, name):
+        raise DataError(f"{name}: the files in {folder} are those of {published}")
     return images, labels
 
 
-def _idx_folder(name: str, folder: Path, split: str | None, classes: int | None = None) -> Pair:
+def _idx_folder(
+    name: str, folder: Path, split: str | None, classes: int | None = None
+) -> tuple[Images, Labels, str | None]:
+    """Images, labels, and the name of the published data set, if it is one."""
     prefixes = {"train": ["train"], "test": ["t10k"], None: ["train", "t10k"]}[split]
     parts = []
     for prefix in prefixes:
@@ -261,7 +262,7 @@ def _idx_folder(name: str, folder: Path, split: str | None, classes: int | None 
             missing = "images-idx3" if images is None else "labels-idx1"
             raise DataError(f"{name}: {folder} holds no {prefix}-{missing}-ubyte, plain or .gz")
         parts.append(readers.idx_pair(name, images, labels, classes))
-    return _joined(name, folder, parts)
+    return *_joined(name, folder, parts), _set_of(parts[0][1])
 
 
 def _idx_file(folder: Path, prefix: str, kind: str) -> Path | None:
@@ -291,19 +292,16 @@ def _labels_beside(name: str, images: Path) -> Path:
 
 
 def _set_of(labels: Labels) -> str | None:
-    """The published data set that has these labels, if it is one: by its first or last part."""
-    for part in (labels, labels[:60_000]):
-        name = _LABELS.get(zlib.crc32(part.astype(np.uint8).tobytes()))
-        if name is not None:
-            return name
-    return None
+    """The published data set with these labels, if there is one."""
+    return _LABELS.get(zlib.crc32(labels.astype(np.uint8).tobytes()))
 
 
-def _named_by_labels(stem: str, images: Images, labels: Labels) -> Dataset:
-    """IDX files of unknown origin: class names if the labels are those of a published set."""
-    name = _set_of(labels)
+def _idx_dataset(stem: str, images: Images, labels: Labels, published: str | None) -> Dataset:
+    """A published set gets its own name and class names; any other its numbers."""
+    if published is not None:
+        return Dataset(images, labels, _NAMED[published][1], published)
     numbers = tuple(str(label) for label in range(int(labels.max()) + 1))
-    return Dataset(images, labels, _NAMED[name][1] if name else numbers, name or stem)
+    return Dataset(images, labels, numbers, stem)
 
 
 def _holds_cifar(folder: Path) -> bool:
@@ -336,7 +334,7 @@ def _cifar_folder(name: str, folder: Path, split: str | None) -> Pair:
 def _cifar_tar(name: str, path: Path, kinds: list[str]) -> list[Pair]:
     """The batches of the published archive, unpacked in memory only."""
     batches = {}
-    with reading(name, path), tarfile.open(path) as archive:
+    with reading(name, path), tarfile.open(path, "r:gz") as archive:
         for member in archive:
             batch = Path(member.name).name
             if batch.endswith("_batch.bin") or batch.startswith("data_batch"):

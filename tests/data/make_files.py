@@ -5,6 +5,8 @@ import struct
 
 import numpy as np
 
+from deepkit.data import DataError
+
 
 def idx_bytes(array):
     array = np.asarray(array, np.uint8)
@@ -28,7 +30,9 @@ def random_set(count, shape=(5, 4), classes=10, seed=0):
 def write_idx_set(folder, train=30, test=12, suffix=".gz"):
     """An MNIST-like folder -> {"train": (images, labels), "test": ...}, images (N, H, W)."""
     parts = {}
-    for seed, (part, prefix, count) in enumerate([("train", "train", train), ("test", "t10k", test)]):
+    for seed, (part, prefix, count) in enumerate(
+        [("train", "train", train), ("test", "t10k", test)]
+    ):
         images, labels = parts[part] = random_set(count, seed=seed)
         write(folder / f"{prefix}-images-idx3-ubyte{suffix}", idx_bytes(images))
         write(folder / f"{prefix}-labels-idx1-ubyte{suffix}", idx_bytes(labels))
@@ -50,3 +54,11 @@ def one_sentence(error):
     assert "\n" not in text
     assert "Traceback" not in text
     return text
+
+
+def tried(read, *arguments):
+    """What a reader returns and None, or None and what its DataError says; others pass through."""
+    try:
+        return read(*arguments), None
+    except DataError as error:
+        return None, str(error)

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from data.make_files import cifar_bytes, idx_bytes, one_sentence, random_set, write
+from data.make_files import cifar_bytes, idx_bytes, one_sentence, random_set, tried, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +54,10 @@ BAD_IDX = {
     "labels for images": (idx_bytes(np.zeros(90)), "starts with 0x00000801, not with 0x00000803"),
     "empty file": (b"", "holds 0 bytes, too few for an IDX header of 16"),
     "one byte": (b"\x1f", "holds 1 byte, too few for an IDX header of 16"),
-    "zero images": (HEADER[:4] + struct.pack(">3I", 0, 28, 28), "is empty: its header says 0 images"),
+    "zero images": (
+        HEADER[:4] + struct.pack(">3I", 0, 28, 28),
+        "is empty: its header says 0 images",
+    ),
     "zero width": (HEADER[:4] + struct.pack(">3I", 9, 28, 0), "9 images of 28x0"),
     "garbage gz": (b"\x1f\x8b" + bytes(range(200)), "its gzip stream is damaged"),
     "no gz body": (gzip.compress(SOUND)[:11], "its gzip stream is cut short"),
@@ -118,10 +121,8 @@ def test_no_damage_to_an_idx_file_gives_anything_but_a_sentence(tmp_path_factory
     for _ in range(data.draw(st.integers(0, 3)) if bad else 0):
         bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bad)
-    try:
-        assert readers.idx("it", path, 3).size > 0
-    except DataError as error:
-        assert str(error).startswith(f"it: {path} ")
+    values, complaint = tried(readers.idx, "it", path, 3)
+    assert values.size > 0 if complaint is None else complaint.startswith(f"it: {path} ")
 
 
 # --- CIFAR-10 ---------------------------------------------------------------------------
@@ -166,7 +167,9 @@ IMAGES, LABELS = random_set(6, (4, 5), classes=3)
 def test_npz_reads_what_was_written(tmp_path, save):
     colour = np.random.default_rng(1).random((6, 4, 5, 3))
     save(tmp_path / "grey.npz", images=IMAGES, labels=LABELS.astype(np.uint8))
-    save(tmp_path / "float.npz", images=colour.astype(">f8"), labels=LABELS, classes=["a", "b", "c"])
+    save(
+        tmp_path / "float.npz", images=colour.astype(">f8"), labels=LABELS, classes=["a", "b", "c"]
+    )
     x, y, classes = readers.npz("it", tmp_path / "grey.npz")
     np.testing.assert_array_equal(x, IMAGES[..., None])
     np.testing.assert_array_equal(y, LABELS)
@@ -184,7 +187,7 @@ def nan_images():
 
 
 BAD_ARRAYS = {
-    "no labels": ({"images": IMAGES}, "has no array 'labels'; it has images"),
+    "no labels": ({"images": IMAGES}, "has no array 'labels'; it has 'images'"),
     "no arrays": ({}, "has no array 'images' or 'labels'; it has none"),
     "objects": (
         {"images": np.array([{}, {}]), "labels": LABELS[:2]},
@@ -260,8 +263,9 @@ def test_no_damage_to_an_npz_gives_anything_but_a_sentence(tmp_path_factory, dat
     for _ in range(data.draw(st.integers(0, 4)) if bad else 0):
         bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bad)
-    try:
-        images, labels, _ = readers.npz("it", path)
-        assert len(images) == len(labels)
-    except DataError as error:
-        assert str(error).startswith("it: ")
+    values, complaint = tried(readers.npz, "it", path)
+    if complaint is None:
+        assert len(values[0]) == len(values[1])
+    else:
+        assert complaint.startswith("it: ")
+        assert "\n" not in complaint
