@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backends import ALIGNMENT, Backend, current
+from .ops.common import tensor_on
 from .tape import Buffer, CaptureError, Launch, Log, Tensor, mode, registry
 
 __all__ = ["CaptureError", "Piece", "Program", "capture", "lower_bound", "plan"]
@@ -95,19 +96,35 @@ def nbytes(t: Tensor) -> int:
     return t.backend.nbytes(t.shape, t.dtype, t.layout)
 
 
+class Line(NamedTuple):
+    """A launch as `dump` tells it, once its tensors are gone."""
+
+    name: str
+    ins: tuple[Any, ...]
+    outs: tuple[tuple[Any, ...], ...]  # (shape, dtype, offset in the arena) each
+    scratch: int
+
+
+class Slot(NamedTuple):
+    """Where a result lies: in the arena, from where it is copied, or in memory that is state."""
+
+    tensor: Tensor
+    array: Any
+    born: bool
+
+
 class Program:
     """The launches of one step for one set of shapes, bound to planned memory."""
 
     def __init__(self, log: Log, inputs: Sequence[Tensor], result: Any) -> None:
-        self.launches, self.inputs, self.result = log.launches, inputs, result
-        self.backend = _only_backend(self.launches, inputs)
+        launches, self.inputs = log.launches, inputs
+        self.backend = _only_backend(launches, inputs)
         self.written = list({id(b): b for b in log.written}.values())
-        self.guards, self.stamp = list(log.guards.values()), Log.stamp
-        self.buffers, self.pieces = _lifetimes(self.launches, leaves(result))
+        buffers, self.pieces = _lifetimes(launches, leaves(result))
         self.offsets, self.peak = plan(self.pieces) if self.pieces else ([], 0)
         self.bound = lower_bound(self.pieces)
         self.arena = self.backend.memory(self.peak)
-        place = dict(zip(map(id, self.buffers), self.offsets, strict=True))
+        place = dict(zip(map(id, buffers), self.offsets, strict=True))
         arrays: dict[int, Any] = {}
 
         def at(t: Tensor | None) -> Any:
@@ -120,15 +137,33 @@ class Program:
                 arrays[id(t)] = self.backend.view(memory, t.shape, t.dtype, t.layout)
             return arrays[id(t)]
 
-        steps = []
-        for launch in self.launches:
+        steps, self.lines = [], []
+        for launch in launches:
             params = dict(launch.params)
             if launch.scratch:
                 params["scratch"] = [at(t) for t in launch.scratch]
             steps.append((launch.kernel, tuple(at(t) for t in (*launch.outs, *launch.ins)), params))
+            self.lines.append(
+                Line(
+                    launch.name,
+                    tuple(None if t is None else t.shape for t in launch.ins),
+                    tuple((t.shape, t.dtype, place[id(t.buffer)]) for t in launch.outs),
+                    sum(nbytes(t) for t in launch.scratch),
+                )
+            )
+            for t in launch.ins:
+                if t is not None and t.is_leaf and t.dtype.kind == "f":
+                    if id(t.buffer) not in place:
+                        log.depends(t, "requires_grad", t.requires_grad)
+                    t.twin = None  # a copy in another layout that only this run has made
+        self.guards, self.stamp = list(log.guards.values()), Log.stamp
         self.replay = self.backend.bind(steps)
-        self._results = {id(t): at(t) for t in leaves(result)}
-        self._born = {id(t) for t in leaves(result) if id(t.buffer) in place}
+        self.result = rebuilt(
+            result,
+            lambda t: (
+                Slot(t.detach(), at(t), True) if id(t.buffer) in place else Slot(t, t.array, False)
+            ),
+        )
 
     def holds(self) -> bool:
         """Whether everything that the step read from Python objects is as it was."""
@@ -145,24 +180,28 @@ class Program:
         self.replay()
         for buffer in self.written:
             buffer.version += 1
-        return rebuilt(self.result, self._copied)
+        return rebuilt(self.result, self._copied, Slot)
 
-    def _copied(self, t: Tensor) -> Tensor:
+    def first_result(self) -> Any:
+        """What the recording itself returned, without its history."""
+        return rebuilt(self.result, lambda slot: slot.tensor, Slot)
+
+    def _copied(self, slot: Slot) -> Tensor:
         """A result leaves the arena as a copy, since the next replay overwrites it."""
-        if id(t) not in self._born:
+        t = slot.tensor
+        if not slot.born:
             return t
-        array = self.backend.copy(self._results[id(t)])
+        array = self.backend.copy(slot.array)
         return Tensor(array, self.backend, t.shape, t.dtype, t.layout)
 
     def dump(self) -> str:
         """What runs, where its outputs lie, and how good the plan is."""
-        place = dict(zip(map(id, self.buffers), self.offsets, strict=True))
-        lines = [f"program on '{self.backend.name}': {len(self.launches)} launches"]
-        for i, launch in enumerate(self.launches):
-            outs = ", ".join(_described(t, place) for t in launch.outs) or "(in place)"
-            ins = ", ".join("None" if t is None else str(t.shape) for t in launch.ins)
-            work = sum(nbytes(t) for t in launch.scratch)
-            lines.append(f"{i:4d}  {launch.name}({ins}) -> {outs}" + (f"  +{work} B" * bool(work)))
+        lines = [f"program on '{self.backend.name}': {len(self.lines)} launches"]
+        for i, line in enumerate(self.lines):
+            outs = ", ".join(f"{s} {d} at {at:,}" for s, d, at in line.outs) or "(in place)"
+            ins = ", ".join(str(s) for s in line.ins)
+            work = f"  + {line.scratch:,} B scratch" if line.scratch else ""
+            lines.append(f"{i:4d}  {line.name}({ins}) -> {outs}{work}")
         total = sum(_rounded(p.nbytes) for p in self.pieces)
         over = 100 * (self.peak / self.bound - 1) if self.bound else 0.0
         lines.append(
@@ -170,11 +209,6 @@ class Program:
             f"lower bound {self.bound:,} B, {over:.1f} % above it"
         )
         return "\n".join(lines)
-
-
-def _described(t: Tensor, place: dict[int, int]) -> str:
-    where = f" at {place[id(t.buffer)]:,}" if id(t.buffer) in place else ""
-    return f"{t.shape} {t.dtype}{where}"
 
 
 def _only_backend(launches: Sequence[Launch], inputs: Sequence[Tensor]) -> Backend:
@@ -225,21 +259,21 @@ def leaves(tree: Any) -> list[Tensor]:
     return found
 
 
-def rebuilt(tree: Any, each: Callable[[Tensor], Any]) -> Any:
-    """The same nesting, with `each` applied to every tensor."""
-    if isinstance(tree, Tensor):
+def rebuilt(tree: Any, each: Callable[[Any], Any], kind: type = Tensor) -> Any:
+    """The same nesting, with `each` applied to everything of a kind."""
+    if isinstance(tree, kind):
         return each(tree)
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[rebuilt(v, each) for v in tree])
+        return type(tree)(*[rebuilt(v, each, kind) for v in tree])
     if isinstance(tree, list | tuple):
-        return type(tree)(rebuilt(v, each) for v in tree)
+        return type(tree)(rebuilt(v, each, kind) for v in tree)
     if isinstance(tree, dict):
-        return {k: rebuilt(v, each) for k, v in tree.items()}
+        return {k: rebuilt(v, each, kind) for k, v in tree.items()}
     return tree
 
 
 def _key(tree: Any) -> Any:
-    """What a program is valid for: tensors by shape, dtype, layout and device, the rest by value."""
+    """What a program holds for: tensors by shape, dtype, layout and device, the rest by value."""
     if isinstance(tree, Tensor):
         return (tree.shape, tree.dtype, tree.layout, tree.backend.name, tree.requires_grad)
     if isinstance(tree, list | tuple):
@@ -258,17 +292,7 @@ def _key(tree: Any) -> Any:
 
 def _with_tensors(tree: Any) -> Any:
     """NumPy arrays become tensors, so that a replay sees their values."""
-    if isinstance(tree, np.ndarray):
-        from .ops.common import tensor_on
-
-        return tensor_on(current(), tree)
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[_with_tensors(v) for v in tree])
-    if isinstance(tree, list | tuple):
-        return type(tree)(_with_tensors(v) for v in tree)
-    if isinstance(tree, dict):
-        return {k: _with_tensors(v) for k, v in tree.items()}
-    return tree
+    return rebuilt(tree, lambda array: tensor_on(current(), array), np.ndarray)
 
 
 # capture ------------------------------------------------------------------------------------------
@@ -334,13 +358,9 @@ def _record(step: Callable[..., Any], given: Any) -> tuple[Any, Program]:
         result = step(*args, **kwargs)
     finally:
         mode.log = None
-    for launch in log.launches:
-        for t in launch.ins:
-            if t is not None and t.is_leaf and t.dtype.kind == "f" and t.requires_grad:
-                log.depends(t, "requires_grad", True)
     program = Program(log, inputs, result)
     _hand_over(inputs, arguments)
-    return rebuilt(result, lambda t: t.detach() if id(t) in program._born else t), program
+    return program.first_result(), program
 
 
 def _with_gradients(program: Program, arguments: Sequence[Tensor]) -> Any:
