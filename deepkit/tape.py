@@ -1,233 +1,54 @@
 """A call is an op, what it read and what it wrote; a tape is what running a network leaves behind.
 
 Read forward, the list of calls computes; read backward, it differentiates (`sweep`); read again,
-it replays (`program.py`).  A `Tensor` is a handle on memory, an `Op` is a card (`ops/`): what the
-op means.  How it is computed is the backends' business.
+it replays (`program.py`).  An `Op` is a card (`ops/`): what the op means.  How it is computed is
+the backends' business.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .backends import Backend, DeviceError, Kernel
+from .backends import Backend, DeviceError
 from .card import Card, registry
-from .methods import Methods
+from .tensor import (
+    Buffer,
+    CaptureError,
+    Launch,
+    Log,
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    mode,
+    no_grad,
+    serials,
+)
 
-serials = itertools.count(1)  # births and calls in one order: what is older has a smaller number
-
-
-class CaptureError(RuntimeError):
-    """Something that a captured step cannot do, such as reading a value on the host."""
-
-
-class _Mode(threading.local):
-    grad = True  # whether calls are recorded for the backward pass
-    log: Log | None = None  # the capture under way in this thread
-
-
-mode = _Mode()
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """`with dk.no_grad():` nothing in here is recorded for a backward pass."""
-    before, mode.grad = mode.grad, False
-    try:
-        yield
-    finally:
-        mode.grad = before
-
-
-@contextmanager
-def enable_grad(on: bool = True) -> Iterator[None]:
-    """Recording on (or off), whatever it was outside."""
-    before, mode.grad = mode.grad, on
-    try:
-        yield
-    finally:
-        mode.grad = before
-
-
-def is_grad_enabled() -> bool:
-    return mode.grad
-
-
-class Buffer:
-    """The identity of a piece of memory: when it was born, and how often it was overwritten."""
-
-    __slots__ = ("__weakref__", "birth", "version")
-
-    def __init__(self) -> None:
-        self.birth, self.version = next(serials), 0
-
-
-class Tensor(Methods):
-    """A handle on an array of a device: logical shape, dtype, and how it came to be.
-
-    Shapes are logical and channels-last on every device; `layout` says how the backend arranges
-    the memory (None is C order) and concerns nobody but the backend.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_grad",
-        "_has_grad",
-        "_requires_grad",
-        "array",
-        "backend",
-        "buffer",
-        "call",
-        "dtype",
-        "layout",
-        "shape",
-        "twin",
-    )
-
-    array: Any
-    buffer: Buffer
-
-    def __init__(
-        self,
-        array: Any,
-        backend: Backend,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
-        layout: Any = None,
-        buffer: Buffer | None = None,
-    ) -> None:
-        self.array, self.backend, self.shape, self.dtype = array, backend, shape, dtype
-        self.layout, self.call, self.twin = layout, None, None
-        self.buffer = buffer or Buffer()
-        self._requires_grad = self._has_grad = False
-        self._grad = None
-
-    # what it is -------------------------------------------------------------------------------
-    @property
-    def device(self) -> str:
-        return self.backend.name
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        count = 1
-        for d in self.shape:
-            count *= d
-        return count
-
-    @property
-    def is_leaf(self) -> bool:
-        return self.call is None
-
-    @property
-    def requires_grad(self) -> bool:
-        return self._requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, on: bool) -> None:
-        if on and self.dtype.kind != "f":
-            raise ValueError(f"requires_grad: only float tensors have gradients, not {self.dtype}")
-        if self.call is not None and not on:
-            raise ValueError("requires_grad: only leaves can be switched off; use x.detach()")
-        self._requires_grad = bool(on)
-        Log.changed()
-
-    @property
-    def grad(self) -> Tensor | None:
-        """The gradient that backward passes have added up here, or None before the first."""
-        return self._grad if self._has_grad else None
-
-    @grad.setter
-    def grad(self, value: Tensor | None) -> None:
-        if value is None:
-            if self._has_grad or mode.log is not None:
-                registry["fill_"](self.own_grad(), value=0.0)  # replays need memory that stays
-            self._has_grad = False
-            return
-        if value.shape != self.shape:
-            raise ValueError(f"grad: expected shape {self.shape}, not {value.shape}")
-        registry["assign_"](self.own_grad(), value)
-
-    def own_grad(self) -> Tensor:
-        """The memory of the gradient: born as zeros, kept as long as the tensor."""
-        if self._grad is None:
-            if mode.log is not None and self.buffer.birth > mode.log.birth:
-                self._grad = registry["zeros_like"](self)  # born in the step, so zeroed by it
-            else:
-                zeros = np.zeros(self.shape, self.dtype)
-                array = self.backend.upload(zeros)
-                self._grad = Tensor(array, self.backend, self.shape, self.dtype)
-                self._grad.buffer.birth = self.buffer.birth  # state, also when a capture meets it
-        self._has_grad = True
-        return self._grad
-
-    # the host ---------------------------------------------------------------------------------
-    def numpy(self) -> np.ndarray:
-        """A new NumPy array with the logical values."""
-        if mode.log is not None:
-            source = f" (the result of '{self.call.op.name}')" if self.call else ""
-            raise CaptureError(
-                f"a tensor of shape {self.shape}{source} was read on the host while a step was "
-                "being captured; return it from the step and read it outside"
-            )
-        return self.backend.download(self.array)
-
-    def item(self) -> Any:
-        """The only element, as a Python number."""
-        if self.size != 1:
-            raise ValueError(f"item: expected one element, not shape {self.shape}")
-        return self.numpy().reshape(()).item()
-
-    def write(self, values: Any) -> None:
-        """Overwrite the memory with values from the host; the tensor stays the same tensor."""
-        if mode.log is not None:
-            raise CaptureError(
-                "a value was written from the host while a step was being captured; "
-                "a replay would not repeat it: do it outside of the step"
-            )
-        if self.layout is not None:
-            raise ValueError("write: only a tensor in C order can be written from the host")
-        values = np.asarray(values, self.dtype)
-        if values.shape != self.shape:
-            raise ValueError(f"write: expected shape {self.shape}, not {values.shape}")
-        self.backend.write(self.array, values)
-        self.buffer.version += 1
-
-    def detach(self) -> Tensor:
-        """The same memory, without history."""
-        return Tensor(self.array, self.backend, self.shape, self.dtype, self.layout, self.buffer)
-
-    def requires_grad_(self, on: bool = True) -> Tensor:
-        self.requires_grad = on
-        return self
-
-    # differentiation --------------------------------------------------------------------------
-    def backward(self, gradient: Tensor | None = None) -> None:
-        """Add d(self)/d(leaf) into `.grad` of every leaf that requires it.
-
-        `gradient` is the weight of each element of a tensor that is no scalar.
-        """
-        found = sweep((self,), (gradient,), create_graph=False)
-        for leaf, g in found.items():
-            registry["accumulate_"](leaf.own_grad(), g)
-
-    def __repr__(self) -> str:
-        extra = ", requires_grad=True" if self.requires_grad else ""
-        if mode.log is not None:
-            return f"<tensor {self.shape} {self.dtype} on '{self.device}'{extra}>"
-        values = np.array2string(self.backend.download(self.array), prefix="tensor(")
-        return f"tensor({values}, dtype={self.dtype}, device='{self.device}'{extra})"
+__all__ = [
+    "Buffer",
+    "Call",
+    "CaptureError",
+    "Launch",
+    "Log",
+    "Op",
+    "Tensor",
+    "arranged",
+    "enable_grad",
+    "grad",
+    "is_grad_enabled",
+    "launch",
+    "mode",
+    "no_grad",
+    "registry",
+    "serials",
+    "sweep",
+]
 
 
 class Call:
@@ -257,37 +78,6 @@ class Call:
                     f"{self.op.name}: an input of shape {t.shape} was changed in place after it "
                     "was used, so its gradient would be wrong; run backward before the change"
                 )
-
-
-class Launch(NamedTuple):
-    """What ran, for replays: the kernel, and the tensors whose memory it touches."""
-
-    name: str
-    kernel: Kernel
-    outs: tuple[Tensor, ...]
-    ins: tuple[Tensor | None, ...]
-    scratch: tuple[Tensor, ...]
-    params: dict[str, Any]
-
-
-class Log:
-    """A capture under way: the launches so far, and what their being right depends on."""
-
-    stamp = 0  # counts changes of anything that a program may depend on
-
-    def __init__(self) -> None:
-        self.birth = next(serials)
-        self.launches: list[Launch] = []
-        self.written: list[Buffer] = []
-        self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
-
-    def depends(self, owner: Any, attribute: str, value: Any) -> None:
-        """The step read `owner.attribute`: a program holds only while it stays `value`."""
-        self.guards[id(owner), attribute] = (owner, attribute, value)
-
-    @classmethod
-    def changed(cls) -> None:
-        cls.stamp += 1
 
 
 class Op(Card):

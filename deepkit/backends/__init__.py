@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,19 @@ class Variants:
 def variants(**kernels: Kernel) -> Callable[[Callable[..., str]], Variants]:
     """`@variants(direct=conv2d_direct, im2col=conv2d_im2col)` over the function that chooses."""
     return lambda choose: Variants(choose, kernels)
+
+
+def table_of(modules: list[ModuleType]) -> dict[str, Any]:
+    """The kernels of some modules: every public function and `Variants` that they define."""
+    table: dict[str, Any] = {}
+    for module in modules:
+        for name, value in vars(module).items():
+            ours = isinstance(value, Variants) or (
+                callable(value) and getattr(value, "__module__", None) == module.__name__
+            )
+            if ours and not name.startswith("_"):
+                table[name] = value
+    return table
 
 
 class Backend:

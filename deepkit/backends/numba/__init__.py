@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import ALIGNMENT, Backend, DeviceError, Kernel
+from .. import ALIGNMENT, Backend, DeviceError, Kernel, table_of
 
 ROOMS = ("elementwise", "shape", "reduce", "linear", "conv", "pool", "softmax", "norm", "dropout")
 ROOMS += ("step",)
@@ -90,8 +90,6 @@ def create(name: str) -> Backend:
         import numba  # noqa: F401
     except ImportError as error:
         raise DeviceError(f"device 'numba': Numba cannot be imported here: {error}") from None
-    from ..numpy import table_of
-
     lanes, launch, *rooms = (
         importlib.import_module(f"{__name__}.{room}") for room in ("lanes", "launch", *ROOMS)
     )

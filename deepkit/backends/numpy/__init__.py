@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
-from typing import Any
 
-from .. import Backend, Variants
+from .. import Backend, table_of
 
-ROOMS = ("elementwise", "shape", "reduce", "linear", "conv", "pool", "softmax", "norm", "step")
-
-
-def table_of(modules: list[ModuleType]) -> dict[str, Any]:
-    """The kernels of some modules: every public function and `Variants` that they define."""
-    table: dict[str, Any] = {}
-    for module in modules:
-        for name, value in vars(module).items():
-            ours = isinstance(value, Variants) or (
-                callable(value) and getattr(value, "__module__", None) == module.__name__
-            )
-            if ours and not name.startswith("_"):
-                table[name] = value
-    return table
+ROOMS = (
+    "elementwise",
+    "shape",
+    "reduce",
+    "linear",
+    "conv",
+    "pool",
+    "softmax",
+    "norm",
+    "dropout",
+    "step",
+)
 
 
 class NumpyBackend(Backend):
