@@ -13,7 +13,7 @@ import numpy as np
 
 from .backends import Backend
 from .ops.common import tensor_on
-from .tape import Tensor, mode, registry
+from .tape import CaptureError, Tensor, mode, registry
 
 _seed = 0
 _host_draws = 0
@@ -33,6 +33,11 @@ def seed(value: int) -> None:
 def host_generator() -> np.random.Generator:
     """The generator of the next draw on the host; each call gives an independent one."""
     global _host_draws
+    if mode.log is not None:
+        raise CaptureError(
+            "random numbers were drawn on the host while a step was being captured; every replay "
+            "would repeat them: use dk.ops.random_uniform, random_normal or dropout"
+        )
     _host_draws += 1
     return np.random.Generator(np.random.Philox(key=[_seed, _host_draws]))
 
@@ -48,7 +53,7 @@ def next_key(backend: Backend) -> Tensor:
 def get_state() -> dict[str, Any]:
     """The seed and all counters, for a checkpoint: JSON-like, without arrays."""
     if mode.log is not None:
-        raise RuntimeError("the random state cannot be read while a step is being captured")
+        raise CaptureError("the random state cannot be read while a step is being captured")
     devices = {name: [int(v) for v in state.numpy()] for name, state in _states.items()}
     return {"seed": _seed, "host_draws": _host_draws, "devices": devices}
 
