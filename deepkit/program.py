@@ -120,6 +120,7 @@ class Program:
         launches, self.inputs = log.launches, inputs
         self.backend = _only_backend(launches, inputs)
         self.written = list({id(b): b for b in log.written}.values())
+        self.graded = [(t, t._has_grad) for t in log.graded.values()]
         buffers, self.pieces = _lifetimes(launches, leaves(result))
         self.offsets, self.peak = plan(self.pieces) if self.pieces else ([], 0)
         self.bound = lower_bound(self.pieces)
@@ -180,6 +181,8 @@ class Program:
         self.replay()
         for buffer in self.written:
             buffer.version += 1
+        for t, has_grad in self.graded:
+            t._has_grad = has_grad
         return rebuilt(self.result, self._copied, Slot)
 
     def first_result(self) -> Any:

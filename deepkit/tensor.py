@@ -41,11 +41,19 @@ class Log:
         self.birth = next(serials)
         self.launches: list[Launch] = []
         self.written: list[Buffer] = []
+        self.graded: dict[int, Tensor] = {}  # leaves that got a gradient, or lost it
         self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
 
     def depends(self, owner: Any, attribute: str, value: Any) -> None:
         """The step read `owner.attribute`: a program holds only while it stays `value`."""
         self.guards[id(owner), attribute] = (owner, attribute, value)
+
+    def source_of(self, t: Tensor) -> str:
+        """Which op of the step gave a tensor, in words."""
+        for launch in reversed(self.launches):
+            if any(out.buffer is t.buffer for out in launch.outs):
+                return f" (the result of '{launch.name}')"
+        return ""
 
     @classmethod
     def changed(cls) -> None:
@@ -194,13 +202,15 @@ class Tensor(Methods):
                 self._grad = Tensor(array, self.backend, self.shape, self.dtype)
                 self._grad.buffer.birth = self.buffer.birth  # state, also when a capture meets it
         self._has_grad = True
+        if mode.log is not None:
+            mode.log.graded[id(self)] = self
         return self._grad
 
     # the host ---------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
         """A new NumPy array with the logical values."""
         if mode.log is not None:
-            source = f" (the result of '{self.call.op.name}')" if self.call else ""
+            source = mode.log.source_of(self)
             raise CaptureError(
                 f"a tensor of shape {self.shape}{source} was read on the host while a step was "
                 "being captured; return it from the step and read it outside"
