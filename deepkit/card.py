@@ -221,7 +221,7 @@ class Card:
         self.view, self.composite, self.exact = view, composite, exact
         self.tolerance = tolerance
 
-    def shape(self, *shapes: Shape, **_: Any) -> tuple[Shape, ...]:
+    def shape(self, *shapes: Any, **_: Any) -> tuple[Shape, ...]:
         """Unless the card says otherwise: every output has the shape of the first input."""
         return (shapes[0],) * len(self.outs)
 

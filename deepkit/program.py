@@ -61,7 +61,8 @@ def plan(pieces: Sequence[Piece]) -> tuple[list[int], int]:
 
 
 def _first_fit(pieces: Sequence[Piece], order: Callable[[Piece], Any]) -> tuple[list[int], int]:
-    offsets, placed, peak = [0] * len(pieces), [], 0
+    offsets, peak = [0] * len(pieces), 0
+    placed: list[int] = []
     for i in sorted(range(len(pieces)), key=lambda i: order(pieces[i])):
         piece, at = pieces[i], 0
         clashes = sorted(
@@ -152,11 +153,11 @@ class Program:
                     sum(nbytes(t) for t in launch.scratch),
                 )
             )
-            for t in launch.ins:
-                if t is not None and t.is_leaf and t.dtype.kind == "f":
-                    if id(t.buffer) not in place:
-                        log.depends(t, "requires_grad", t.requires_grad)
-                    t.twin = None  # a copy in another layout that only this run has made
+            for x in launch.ins:
+                if x is not None and x.is_leaf and x.dtype.kind == "f":
+                    if id(x.buffer) not in place:
+                        log.depends(x, "requires_grad", x.requires_grad)
+                    x.twin = None  # a copy in another layout that only this run has made
         self.guards, self.stamp = list(log.guards.values()), Log.stamp
         self.replay = self.backend.bind(steps)
         self.result = rebuilt(
@@ -239,9 +240,9 @@ def _lifetimes(
             if id(t.buffer) not in born:
                 buffers[id(t.buffer)], born[id(t.buffer)] = t.buffer, i
                 sizes[id(t.buffer)] = nbytes(t)
-        for t in (*launch.outs, *launch.scratch, *launch.ins):
-            if t is not None and id(t.buffer) in born:
-                dies[id(t.buffer)] = i
+        for used in (*launch.outs, *launch.scratch, *launch.ins):
+            if used is not None and id(used.buffer) in born:
+                dies[id(used.buffer)] = i
     for t in results:
         if id(t.buffer) in born:
             dies[id(t.buffer)] = len(launches)
@@ -339,7 +340,7 @@ def capture(step: Callable[..., Any]) -> Any:
             )
         return result
 
-    run.dump = lambda: "\n\n".join(p.dump() for ps in programs.values() for p in ps)  # type: ignore
+    run.dump = lambda: "\n\n".join(p.dump() for ps in programs.values() for p in ps)  # type: ignore[attr-defined]
     run.programs = programs  # type: ignore[attr-defined]
     return run
 

@@ -95,7 +95,7 @@ class Op(Card):
 
     def run(self, ins: tuple, params: dict[str, Any]) -> Any:
         """Run on tensors and normalised parameters."""
-        backend = ins[0].backend if ins[0] is not None else None
+        backend: Any = ins[0].backend if ins[0] is not None else None
         for t in ins:
             if t is not None and t.backend is not backend:
                 backend = self._common_backend(ins)
@@ -106,6 +106,7 @@ class Op(Card):
                 if t is not None and t._requires_grad:
                     call = Call(self, ins, params)
                     break
+        outs: tuple[Tensor, ...]
         if self.view:
             outs = (self._view(backend, ins[0], shapes[0]),)
         else:
@@ -257,7 +258,7 @@ def sweep(
             raise ValueError(f"backward: y has shape {y.shape} but its weights {seed.shape}")
         gradients[y] = registry["add"](gradients[y], seed) if y in gradients else seed
     useful = None if wanted is None else _calls_towards(wanted, outputs)
-    targets = None if wanted is None else set(wanted)
+    targets = set() if wanted is None else set(wanted)
     found: dict[Tensor, Tensor] = {}
     heap: list[tuple[int, Call]] = []
     queued: set[int] = set()
@@ -265,7 +266,7 @@ def sweep(
     def visit(t: Tensor) -> None:
         call = t.call
         if call is None:
-            if targets is None or t in targets:
+            if wanted is None or t in targets:
                 found[t] = gradients[t]
         elif call.serial not in queued and (useful is None or call.serial in useful):
             queued.add(call.serial)
@@ -279,10 +280,9 @@ def sweep(
             call.check_versions()
             outs = tuple([o() if isinstance(o, weakref.ref) else o for o in call.outs])
             arrived = [None if o is None else gradients.pop(o, None) for o in outs]
-            if targets is not None:
-                for o, g in zip(outs, arrived, strict=True):
-                    if o is not None and g is not None and o in targets:
-                        found[o] = g
+            for o, g in zip(outs, arrived, strict=True):
+                if o is not None and g is not None and o in targets:
+                    found[o] = g
             asked = [
                 t is not None
                 and t._requires_grad
@@ -294,10 +294,9 @@ def sweep(
                     continue
                 gradients[t] = registry["add"](gradients[t], g) if t in gradients else g
                 visit(t)
-    if targets is not None:
-        for y in outputs:
-            if y in targets and y in gradients:
-                found[y] = gradients[y]
+    for y in outputs:
+        if y in targets and y in gradients:
+            found[y] = gradients[y]
     return found
 
 
@@ -333,15 +332,15 @@ def grad(
     With `create_graph=True` the result can be differentiated again.  A tensor on which y does not
     depend gets zeros.  -> a tensor for a tensor, a list for a list, with the shapes of `xs`.
     """
-    many = isinstance(xs, (list, tuple))
-    targets: list[Tensor] = list(xs) if isinstance(xs, (list, tuple)) else [xs]
-    outputs = list(y) if isinstance(y, (list, tuple)) else [y]
-    seeds: list[Any] = [None] * len(outputs)
-    if grad_outputs is not None:
-        seeds = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
+    targets, outputs = _listed(xs), _listed(y)
+    seeds = [None] * len(outputs) if grad_outputs is None else _listed(grad_outputs)
     for x in targets:
         if not x.requires_grad:
             raise ValueError(f"grad: the tensor of shape {x.shape} does not require gradients")
     found = sweep(outputs, seeds, targets, create_graph)
     result = [found[x] if x in found else registry["zeros_like"](x) for x in targets]
-    return result if many else result[0]
+    return result[0] if isinstance(xs, Tensor) else result
+
+
+def _listed(tensors: Any) -> list[Any]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)

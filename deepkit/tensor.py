@@ -136,7 +136,8 @@ class Tensor(Methods):
         buffer: Buffer | None = None,
     ) -> None:
         self.array, self.backend, self.shape, self.dtype = array, backend, shape, dtype
-        self.layout, self.twin = layout, None
+        self.layout = layout
+        self.twin: Any = None  # (stamp, this tensor in another layout)
         self.call: Any = None  # the tape.Call that made it
         self.buffer = buffer or Buffer()
         self._requires_grad = self._has_grad = False

@@ -144,5 +144,5 @@ def pair(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
     return int(both[0]), int(both[1])
 
 
-def elements(shape: Shape) -> int:
+def elements(shape: Sequence[int]) -> int:
     return math.prod(shape)

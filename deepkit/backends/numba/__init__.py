@@ -12,8 +12,18 @@ import numpy as np
 
 from .. import ALIGNMENT, Backend, DeviceError, Kernel, table_of
 
-ROOMS = ("elementwise", "shape", "reduce", "linear", "conv", "pool", "softmax", "norm", "dropout")
-ROOMS += ("step",)
+ROOMS = (
+    "elementwise",
+    "shape",
+    "reduce",
+    "linear",
+    "conv",
+    "pool",
+    "softmax",
+    "norm",
+    "dropout",
+    "step",
+)
 
 
 class NumbaBackend(Backend):

@@ -1,6 +1,6 @@
 """Convolution in lanes: no im2col is needed, every tap is a row of images.
 
-    forward   y[p, q][k][64 images] = sum over taps (r, s, c) of  w[k, r, s, c] * x[h, w][c][64 images]
+    forward   y[p, q][k][64 images] = sum over taps (r, s, c) of w[k, r, s, c] x[h, w][c][64 images]
               with h = p * stride + r * dilation - padding: borders only shorten the loops over taps
     dx        the same with the taps that reach (h, w), and the filters as [c][r][s][k]
     dw        dw[k, r, s, c] = sum over (p, q) of <g[p, q][k][images], x[h, w][c][images]>
@@ -123,7 +123,7 @@ def _conv2d_direct(
     activate(y, activation)
 
 
-# im2col: one output row of taps side by side, [q][group][r][s][c][images] --------------------------
+# im2col: one output row of taps side by side, [q][group][r][s][c][images] ------------------------
 
 
 @numba.njit

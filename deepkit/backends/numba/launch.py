@@ -186,7 +186,8 @@ def address(array: Any) -> int:
 
 def bind(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> Callable[[], None]:
     """Write down the launches of every step once; the function returned runs them all."""
-    _state.recording = recording = []
+    recording: list[tuple[int, list[int]]] = []
+    _state.recording = recording
     kept = []
     try:
         for function, arrays, params in steps:
