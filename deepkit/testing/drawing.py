@@ -75,6 +75,16 @@ def _fits(op: Op, given: Sample) -> bool:
     return True
 
 
+def _named(axes: Sequence[str], shape: Shape) -> list[tuple[str, int]]:
+    """The axes of a shape that have a name: those before "..." and those after it."""
+    if "..." not in axes:
+        return list(zip(axes, shape, strict=False))
+    before = axes.index("...")
+    after = len(axes) - before - 1
+    named = list(zip(axes[:before], shape, strict=False))
+    return named + (list(zip(axes[-after:], shape[-after:], strict=True)) if after else [])
+
+
 class _Sizes:
     """The length of every axis symbol, picked when it is first met."""
 
@@ -96,9 +106,7 @@ class _Sizes:
         free = others.intersection(indices)
         for operand, t in zip(self.op.ins, tensors, strict=True):
             shape = t.shape if isinstance(t, Draw) else t
-            if shape is None or len(shape) != len(operand.axes):
-                continue
-            for axis, size in zip(operand.axes, shape, strict=True):
+            for axis, size in _named(operand.axes, shape or ()):
                 if axis not in free and axis.isidentifier():
                     self.known.setdefault(axis, size)
 
