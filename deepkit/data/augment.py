@@ -32,6 +32,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
 
 def random_shift(pixels: int) -> Augmentation:
     """Shift by whole pixels, down and right each uniform in -pixels .. pixels."""
+    _whole("pixels", pixels)
     return random_crop(pixels)
 
 
@@ -40,9 +41,7 @@ def random_crop(padding: int, mode: Literal["constant", "reflect"] = "constant")
 
     He et al., Deep Residual Learning (2016), section 4.2, with padding 4 on CIFAR-10.
     """
-    _at_least_zero("padding", padding)
-    if int(padding) != padding:
-        raise DataError(f"augment: padding must be a whole number of pixels, not {padding!r}")
+    _whole("padding", padding)
     if mode not in ("constant", "reflect"):
         raise DataError(f"augment: mode must be 'constant' or 'reflect', not {mode!r}")
 
@@ -137,6 +136,12 @@ def _sample(
     below = padded[corner + stride] * (1 - right) + padded[corner + stride + 1] * right
     result = above * (1 - down) + below * down
     return to_uint8(result) if images.dtype == np.uint8 else result.astype(images.dtype)
+
+
+def _whole(name: str, value: float) -> None:
+    _at_least_zero(name, value)
+    if not isinstance(value, int | np.integer):
+        raise DataError(f"augment: {name} must be a whole number of pixels, not {value!r}")
 
 
 def _at_least_zero(name: str, value: float) -> None:

@@ -84,8 +84,11 @@ def _fetch_one(name: str, file: str, md5: str, mirrors: tuple[str, ...], folder:
 
     failures = []
     for mirror in mirrors:
-        # a line on a terminal once it takes a while, nothing elsewhere; pooch sets the total
-        progress = tqdm(desc=f"{name}: {file}", unit="B", unit_scale=True, disable=None, delay=0.5)
+        # A line on a terminal once it takes a while, nothing elsewhere. pooch sets the true total;
+        # until then there must be one, since a bar without a total has no truth value.
+        progress = tqdm(
+            desc=f"{name}: {file}", total=1, unit="B", unit_scale=True, disable=None, delay=0.5
+        )
         try:
             pooch.retrieve(
                 mirror + file,
