@@ -84,10 +84,10 @@ def _fetch_one(name: str, file: str, md5: str, mirrors: tuple[str, ...], folder:
 
     failures = []
     for mirror in mirrors:
-        # A line on a terminal once it takes a while, nothing elsewhere. pooch sets the true total;
-        # until then there must be one, since a bar without a total has no truth value.
+        # A passing line on a terminal, nothing elsewhere. pooch sets the true total; until then
+        # there must be one, since a bar without a total has no truth value.
         progress = tqdm(
-            desc=f"{name}: {file}", total=1, unit="B", unit_scale=True, disable=None, delay=0.5
+            desc=f"{name}: {file}", total=1, unit="B", unit_scale=True, disable=None, leave=False
         )
         try:
             pooch.retrieve(
