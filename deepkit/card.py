@@ -212,8 +212,7 @@ class Card:
         self.inplace = tuple(i for i, operand in enumerate(self.ins) if operand.inplace)
         self.variadic = any(o.many for o in self.ins)
         self.elementwise = any(o.elementwise for o in self.ins) and not self.variadic
-        if shape is not None:
-            self.shape = shape
+        self._shape = shape
         self.grads, self.together, self.incoming = tuple(grads), together, incoming
         self.differentiable = bool(grads) or together is not None
         self.dtype = dtype or float_dtypes(self.name, self.ins, len(self.outs))
@@ -221,8 +220,10 @@ class Card:
         self.view, self.composite, self.exact = view, composite, exact
         self.tolerance = tolerance
 
-    def shape(self, *shapes: Any, **_: Any) -> tuple[Shape, ...]:
+    def shape(self, *shapes: Any, **params: Any) -> tuple[Shape, ...]:
         """Unless the card says otherwise: every output has the shape of the first input."""
+        if self._shape is not None:
+            return self._shape(*shapes, **params)
         return (shapes[0],) * len(self.outs)
 
     def gradient(

@@ -21,9 +21,10 @@ class Methods:
 
     if TYPE_CHECKING:
         shape: tuple[int, ...]
-        ndim: int
         dtype: np.dtype
 
+        @property
+        def ndim(self) -> int: ...
         def numpy(self) -> np.ndarray: ...
         def item(self) -> Any: ...
 

@@ -141,7 +141,7 @@ class Tensor(Methods):
         self.call: Any = None  # the tape.Call that made it
         self.buffer = buffer or Buffer()
         self._requires_grad = self._has_grad = False
-        self._grad = None
+        self._grad: Tensor | None = None
 
     # what it is -------------------------------------------------------------------------------
     @property

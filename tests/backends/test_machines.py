@@ -1,0 +1,61 @@
+"""The Numba kernels on other processors: narrower vectors, fewer registers, no fused multiply-add.
+
+Each runs in a process of its own, since the processor is chosen when kernels are compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("numba")
+
+MACHINES = {
+    "256 bits forced": {"DEEPKIT_SIMD": "256"},
+    "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"},
+    "baseline": {"NUMBA_CPU_NAME": "generic"},
+}
+
+CHECK = """
+import sys
+from deepkit.backends.numba import machine
+from deepkit.tape import registry
+from deepkit.testing import check_op
+import deepkit.ops
+
+checked = 0
+for name in ("product", "linear", "linear_dx", "linear_dw", "conv2d", "conv2d_dx", "conv2d_dw"):
+    for sample in registry[name].samples:
+        if not sample.bench:
+            check_op(registry[name], sample, device="numba", dtype=sys.argv[1])
+            checked += 1
+print(machine.VECTOR_BYTES, machine.REGISTERS, checked)
+"""
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_products_and_convolutions_on_another_machine(machine):
+    expected = {"256 bits forced": "32", "AVX2": "32", "baseline": "16"}[machine]
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, "float32"],
+        env={**os.environ, **MACHINES[machine]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    width, _, checked = done.stdout.split()
+    assert width == expected
+    assert int(checked) > 25
+
+
+def test_an_unknown_width_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-c", "import deepkit as dk; print(dk.backends.why_not('numba'))"],
+        env={**os.environ, "DEEPKIT_SIMD": "100"},
+        capture_output=True,
+        text=True,
+    )
+    assert "DEEPKIT_SIMD must be one of 512, 256, 128, not '100'" in done.stdout
