@@ -1,0 +1,220 @@
+"""Pictures of a training run: learning curves (matplotlib) and a contact sheet of errors (Pillow).
+
+Both libraries come with `pip install 'deepkit[plot]'` and are imported when a picture is drawn.
+Colours are Okabe and Ito's, which people with any colour vision can tell apart; lines differ in
+their dashes and markers as well.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .train.files import whole
+
+BLUE, ORANGE, INK, GREY = "#0072B2", "#D55E00", "#1A1A1A", "#5F5F5F"
+PARTS = {"train": (BLUE, "--", "o"), "test": (ORANGE, "-", "s")}  # colour, line, marker
+
+
+def missing() -> list[str]:
+    """The packages that pictures need and that are not installed."""
+    packages = {"matplotlib": "matplotlib", "pillow": "PIL"}
+    return [name for name, module in packages.items() if not importlib.util.find_spec(module)]
+
+
+# learning curves ----------------------------------------------------------------------------------
+
+
+def learning_curves(
+    rows: Iterable[dict[str, Any]],
+    path: str | PathLike[str],
+    title: str,
+    *,
+    subtitle: str = "",
+    loss: str = "loss",
+) -> None:
+    """Draw the loss, the error rate and the learning rate of each epoch into a PNG.
+
+    `rows` are those of a `History`, at least one; `loss` names the loss and its unit on the axis.
+    Loss and error rate have logarithmic axes: the last epochs, which matter, are not flattened by
+    the first.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = list(rows)
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(14, 5), dpi=110)
+    FigureCanvasAgg(figure)
+    figure.text(0.045, 0.955, title, va="top", fontsize=16, weight="bold", color=INK)
+    figure.text(0.045, 0.88, subtitle, va="top", fontsize=11.5, color=GREY)
+    panels = figure.subplots(1, 3, width_ratios=(5, 5, 3.2))
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.74, bottom=0.12, wspace=0.24)
+    losses = {part: [row[f"{part}_loss"] for row in rows] for part in PARTS}
+    _frame(panels[0], "Loss", loss, epochs)
+    _curves(panels[0], epochs, losses)
+    _frame(panels[1], "Error rate", "wrong images (%)", epochs)
+    _curves(panels[1], epochs, {part: _error_rates(rows, part) for part in PARTS}, "%.3g %%")
+    _frame(panels[2], "Learning rate", "at the end of the epoch", epochs)
+    panels[2].plot(epochs, [row["lr"] for row in rows], ".-", color=GREY, linewidth=1.8)
+    panels[2].set_ylim(bottom=0)
+    with whole(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _error_rates(rows: Sequence[dict[str, Any]], part: str) -> list[float | None]:
+    accuracies = [row[f"{part}_accuracy"] for row in rows]
+    return [None if a is None else 100 * (1 - a) for a in accuracies]
+
+
+def _frame(axes: Any, title: str, label: str, epochs: list[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, loc="left", fontsize=12.5, color=INK, pad=10)
+    axes.set_xlabel("epoch", fontsize=11)
+    axes.set_ylabel(label, fontsize=11)
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.xaxis.set_major_locator(
+        MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
+    axes.tick_params(labelsize=10, colors=INK)
+    axes.grid(True, color="#DDDDDD", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _curves(
+    axes: Any, epochs: list[int], series: dict[str, list[float | None]], last: str = "%.3g"
+) -> None:
+    """One line a part over a logarithmic axis; the legend says where each ended."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    measured = [v for values in series.values() for v in values if v is not None]
+    positive = [v for v in measured if v > 0]
+    if not positive:
+        axes.set_yticks([])
+        words = "none in any epoch" if measured else "not measured"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", fontsize=11, color=GREY)
+        return
+    # 0 has no logarithm: an epoch without errors lies on the lower edge
+    floor = min(positive) / (2 if min(measured) <= 0 else 1.25)
+    axes.set_yscale("log")
+    axes.set_ylim(floor, max(positive) * 1.25)
+    span = math.log10(max(positive) / floor)
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if span < 2.5 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    for part, values in series.items():
+        known = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
+        if not known:
+            continue
+        colour, line, marker = PARTS[part]
+        axes.plot(
+            [e for e, _ in known],
+            [max(v, floor) for _, v in known],
+            line,
+            color=colour,
+            marker=marker if len(known) <= 40 else "",
+            markersize=4.5,
+            linewidth=1.8,
+            clip_on=False,
+            label=f"{part}: {last % known[-1][1]} at the end",
+        )
+    axes.legend(frameon=False, fontsize=11, loc="upper right")
+
+
+# contact sheet ------------------------------------------------------------------------------------
+
+PAPER, FRAME = "#FFFFFF", "#BBBBBB"
+MARGIN, GAP, COLUMNS, MOST = 36, 18, 10, 100  # pixels, pixels, images a row, images on a sheet
+
+
+def contact_sheet(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    path: str | PathLike[str],
+    title: str,
+    *,
+    classes: Sequence[str] | None = None,
+    confidences: np.ndarray | None = None,
+) -> None:
+    """Draw the images that were taken for something else, captioned "4 → 6", into a PNG.
+
+    images (N, H, W, C), uint8 or float in any range, C 1, 3 or whatever is averaged to grey;
+    labels and predictions (N,), class indices into `classes`. `confidences` (N,), the
+    probabilities of the predictions, in [0, 1]: the surest errors come first. At most 100.
+    """
+    from PIL import Image, ImageDraw
+
+    wrong = np.flatnonzero(labels != predictions)
+    order = wrong if confidences is None else wrong[np.argsort(-confidences[wrong], kind="stable")]
+    shown = order[:MOST]
+    names = classes or [str(k) for k in range(int(max(labels.max(), predictions.max())) + 1)]
+    captions = [f"{names[labels[i]]} → {names[predictions[i]]}" for i in shown]
+    heading, text, small = _font(24, bold=True), _font(17), _font(13)
+
+    height, width = images.shape[1:3]
+    scale = max(1, round(96 / max(height, width)))  # whole, so that every pixel stays a square
+    cell = max([width * scale, *(math.ceil(text.getlength(c)) for c in captions)])
+    row = height * scale + 26 + (18 if confidences is not None else 0)
+    columns = max(1, min(COLUMNS, len(shown), (1500 - 2 * MARGIN) // (cell + GAP)))
+    rows = math.ceil(len(shown) / columns)
+    lines = _lines(len(shown), len(wrong), len(labels), confidences is not None)
+    top = MARGIN + 40 + 24 * len(lines) + 14
+    wide = max([heading.getlength(title), *(text.getlength(line) for line in lines)])
+    wide = max(math.ceil(wide), columns * (cell + GAP) - GAP)
+    sheet = Image.new("RGB", (wide + 2 * MARGIN, top + rows * (row + GAP) - GAP + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN - 8), title, font=heading, fill=INK)
+    for k, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + 32 + 24 * k), line, font=text, fill=GREY)
+
+    for k, i in enumerate(shown):
+        x, y = MARGIN + (k % columns) * (cell + GAP), top + (k // columns) * (row + GAP)
+        middle, left = x + cell // 2, x + (cell - width * scale) // 2
+        tile = Image.fromarray(_pixels(images[i]))
+        tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        draw.rectangle((left - 1, y - 1, left + tile.width, y + tile.height), outline=FRAME)
+        sheet.paste(tile, (left, y))
+        y += tile.height + 4
+        draw.text((middle, y), captions[k], font=text, fill=INK, anchor="ma")
+        if confidences is not None:
+            share = f"{math.floor(100 * confidences[i])} %"
+            draw.text((middle, y + 22), share, font=small, fill=GREY, anchor="ma")
+    with whole(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _lines(shown: int, wrong: int, count: int, sure: bool) -> list[str]:
+    if not wrong:
+        return [f"None of {count:,} test images was taken for another class."]
+    part = f", the first {shown}" if shown < wrong else ""
+    lines = [f"{wrong:,} of {count:,} test images ({100 * wrong / count:.2f} %){part}"]
+    caption = "Captions: true class → predicted class"
+    return [*lines, caption + (", and its probability; the surest come first" if sure else "")]
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """One image (H, W, C) as uint8 that Pillow takes: (H, W) or (H, W, 3)."""
+    if image.dtype != np.uint8:
+        low, high = float(image.min()), float(image.max())
+        image = ((image - low) * (255 / (high - low or 1))).round().astype(np.uint8)
+    if image.shape[2] == 3:
+        return np.ascontiguousarray(image)
+    return image.mean(axis=2).round().astype(np.uint8)
+
+
+def _font(size: int, bold: bool = False) -> Any:
+    """matplotlib's own DejaVu Sans, which knows the arrow and most of the world's letters."""
+    import matplotlib
+    from PIL import ImageFont
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)

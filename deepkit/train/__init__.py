@@ -1,0 +1,27 @@
+"""Training and testing of models: `fit`, `evaluate`, and what may happen beside them."""
+
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, JSONLinesLog
+from .errors import RunFolderError, TrainingError
+from .evaluate import Evaluation, evaluate
+from .fit import fit
+from .folder import RunFolder
+from .history import History
+from .normalize import Normalize
+from .run import Run
+
+__all__ = [
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "Evaluation",
+    "History",
+    "JSONLinesLog",
+    "Normalize",
+    "Run",
+    "RunFolder",
+    "RunFolderError",
+    "TrainingError",
+    "evaluate",
+    "fit",
+]

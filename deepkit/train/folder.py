@@ -1,0 +1,183 @@
+"""The folder that a training run leaves behind."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from .callbacks import Callback
+from .errors import RunFolderError
+from .files import write_json
+from .run import Run
+
+CHECKPOINT, CSV, JSON_LINES, ABOUT = (
+    "checkpoint.safetensors",
+    "metrics.csv",
+    "metrics.jsonl",
+    "run.json",
+)
+CURVES, ERRORS = "learning_curves.png", "errors.png"
+FILES = (CHECKPOINT, CSV, JSON_LINES, ABOUT, CURVES, ERRORS)
+
+
+class RunFolder(Callback):
+    """Keeps a run in a folder, every file written whole:
+
+    checkpoint.safetensors   after each epoch; `fit(resume=...)` continues from it
+    metrics.csv, .jsonl      the history
+    run.json                 `about` (arguments, seed, ...), device, versions, times, the last row
+    learning_curves.png      at the end, with the extra `plot`; and, if there is test data,
+    errors.png               a contact sheet of misclassified test images
+
+    A folder that is not empty is refused, unless the run was resumed from its checkpoint, or with
+    `overwrite`, which removes these files of an earlier run and nothing else.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        overwrite: bool = False,
+        title: str | None = None,
+        classes: tuple[str, ...] | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self.overwrite = Path(path), overwrite
+        self.title, self.classes, self.about = title, classes, dict(about or {})
+
+    def check(self, resumed: str | PathLike[str] | None = None) -> None:
+        """Raise RunFolderError if the folder cannot take this run; change nothing."""
+        try:
+            if not self.path.exists():
+                return
+            if not self.path.is_dir():
+                raise RunFolderError(f"out: {self.path} is a file; a folder was expected")
+            if self.overwrite or (
+                resumed and Path(resumed).resolve().parent == self.path.resolve()
+            ):
+                return
+            if any(self.path.iterdir()):
+                raise RunFolderError(
+                    f"out: the folder {self.path} is not empty; name another, or ask to resume "
+                    "from its checkpoint or to overwrite its run"
+                )
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def on_train_begin(self, run: Run) -> None:
+        self.check(run.resumed)
+        own = run.resumed and Path(run.resumed).resolve().parent == self.path.resolve()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in () if own else FILES:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.about |= {
+            "device": run.device,
+            "versions": versions(),
+            "platform": platform.platform(),
+            "started": now(),
+        }
+        self._describe(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        # the checkpoint first: it holds the history, from which the tables can be written again
+        try:
+            run.save(self.path / CHECKPOINT)
+            run.history.to_csv(self.path / CSV)
+            run.history.to_jsonl(self.path / JSON_LINES)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def on_train_end(self, run: Run) -> None:
+        self.about["finished"] = now()
+        self._describe(run)
+        from .. import plot
+
+        lacking = plot.missing()
+        if lacking:
+            run.warn(
+                f"skipped {CURVES} and {ERRORS}: they need {' and '.join(lacking)} "
+                "(pip install 'deepkit[plot]')"
+            )
+            return
+        try:
+            self._draw(run)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _draw(self, run: Run) -> None:
+        from .. import plot
+        from ..ops import cross_entropy
+
+        title = self.title or type(run.model).__name__
+        entropy = run.loss is cross_entropy
+        plot.learning_curves(
+            run.history,
+            self.path / CURVES,
+            title,
+            subtitle=summary(run),
+            loss="mean cross-entropy (nats)" if entropy else "mean loss",
+        )
+        if run.test is None or run.history.last["errors"] is None:
+            return
+        found = run.evaluate(predictions=True)
+        assert found is not None
+        assert found.predictions is not None
+        plot.contact_sheet(
+            run.test.images,
+            run.test.labels,
+            found.predictions,
+            self.path / ERRORS,
+            f"{title}: misclassified test images",
+            classes=self.classes,
+            confidences=found.confidences,
+        )
+
+    def _describe(self, run: Run) -> None:
+        last = run.history.last if len(run.history) else None
+        try:
+            write_json(self.path / ABOUT, {**self.about, "epochs_done": run.epoch, "last": last})
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"out: {self.path} cannot be written ({error.strerror or error}); "
+            "a folder that can take files was expected"
+        )
+
+
+def summary(run: Run) -> str:
+    """What the run reached, in a line."""
+    last, rows = run.history.last, run.history.rows
+    seconds = sum(row["seconds"] for row in rows)
+    effort = f"{run.epoch} epochs, {seconds:.1f} s of training on {run.device}"
+    if last["test_accuracy"] is None:
+        return effort
+    count = len(run.test.images) if run.test else 0
+    reached = f"{last['test_accuracy']:.2%} test accuracy ({last['errors']:,} errors of {count:,})"
+    return f"{reached} after {effort}"
+
+
+def versions() -> dict[str, str]:
+    """Python's version, and those of the packages that a run's numbers depend on."""
+    own = sys.modules[__name__.split(".")[0]].__version__
+    found = {"deepkit": own, "python": platform.python_version()}
+    for name in ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """The time here, with its offset from UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

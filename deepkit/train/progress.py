@@ -1,0 +1,103 @@
+"""What a person sees of a run: a bar on terminals, a row an epoch everywhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+TABLE = (  # heading, column, format, width
+    ("epoch", "epoch", "{:d}", 6),
+    ("train loss", "train_loss", "{:.5f}", 11),
+    ("accuracy", "train_accuracy", "{:.2%}", 9),
+    ("test loss", "test_loss", "{:.5f}", 11),
+    ("accuracy", "test_accuracy", "{:.2%}", 9),
+    ("errors", "errors", "{:,d}", 7),
+    ("lr", "lr", "{:.2e}", 9),
+    ("seconds", "seconds", "{:.2f}", 8),
+    ("images/s", "images_per_second", "{:,.0f}", 9),
+)
+PATIENCE = 1.0  # seconds in which a first step needs no explanation
+PULSE = 10.0  # seconds between two lines where there is no terminal
+
+
+class Progress:
+    """Shows a run: `with Progress(on): ...`. Rows go to stdout; bar and notes go to stderr."""
+
+    def __init__(self, on: bool) -> None:
+        self.on = on
+        self._bar: Any = None
+        self._timer: threading.Timer | None = None
+        self._headed = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def begin(self, label: str, batches: int) -> None:
+        """A pass over the data begins."""
+        self._close()
+        self.label, self.batches, self._last = label, batches, time.perf_counter()
+
+    def expect_wait(self, note: str) -> None:
+        """Print `note` unless a batch is finished within a second."""
+        if self.on:
+            self._timer = threading.Timer(PATIENCE, print_note, [note])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def done(self, batches: int, loss: float | None = None) -> None:
+        """So many batches of the pass are finished, with this mean loss so far."""
+        if not self.on:
+            return
+        self._cancel()
+        if sys.stderr.isatty():
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(
+                    total=self.batches, desc=self.label, unit="batch", leave=False, delay=0.3
+                )
+            if loss is not None:
+                self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self._bar.update(batches - self._bar.n)
+        elif time.perf_counter() - self._last > PULSE:
+            self._last = time.perf_counter()
+            ending = "" if loss is None else f", loss {loss:.4f}"
+            print_note(f"{self.label}: {batches} of {self.batches} batches{ending}")
+
+    def end(self) -> None:
+        """The pass is over."""
+        self._close()
+
+    def row(self, row: dict[str, Any]) -> None:
+        """The row of a finished epoch."""
+        if not self.on:
+            return
+        if not self._headed:
+            self._headed = True
+            print(" ".join(f"{heading:>{width}}" for heading, _, _, width in TABLE))
+        cells = (
+            "-" if row[column] is None else form.format(row[column]) for _, column, form, _ in TABLE
+        )
+        widths = (width for *_, width in TABLE)
+        print(" ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)), flush=True)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close(self) -> None:
+        self._cancel()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def print_note(text: str) -> None:
+    """A line on stderr, at once."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,99 @@
+"""The state of a training run: what callbacks see, and what a checkpoint keeps."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+from ..data import Loader
+from ..nn import Module
+from .evaluate import Evaluation, Loss, Tester
+from .history import History
+from .normalize import Normalize
+
+
+@dataclass
+class Run:
+    """A training run under way; `fit` hands it to every callback."""
+
+    model: Module
+    optimizer: Any
+    loader: Loader
+    test: Loader | None
+    tester: Tester
+    loss: Loss
+    epochs: int
+    schedule: Any = None
+    normalize: Normalize | None = None
+    details: dict[str, Any] = field(default_factory=dict)  # go into every checkpoint
+    resumed: str | None = None  # the checkpoint from which this run continues
+    quiet: bool = False
+    history: History = field(default_factory=History)
+    stopped: str | None = None  # why a callback ended the run
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished so far."""
+        return self.history.last["epoch"] if len(self.history) else 0
+
+    @property
+    def device(self) -> str:
+        return next(iter(self.model.parameters())).device
+
+    def stop(self, why: str) -> None:
+        """End the run after this epoch."""
+        self.stopped = why
+
+    def evaluate(self, predictions: bool = False) -> Evaluation | None:
+        """The test data with the present weights; None without test data."""
+        return None if self.test is None else self.tester(self.test, predictions)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches, unless the run is quiet."""
+        if not self.quiet:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A line that a person should see even when the run is quiet."""
+        print(text, file=sys.stderr, flush=True)
+
+    # checkpoints ------------------------------------------------------------------------------
+    def save(self, path: str | PathLike[str]) -> None:
+        """Everything from which `fit(resume=path)` continues bit for bit, in one file."""
+        from .. import checkpoint
+
+        checkpoint.save(path, self.model, self.optimizer, training=self.state(), **self.details)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides model, optimiser and random counters."""
+        return {
+            "loader": self.loader.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "normalize": None if self.normalize is None else self.normalize.as_dict(),
+            "history": self.history.rows,
+        }
+
+    def resume(self, path: str | PathLike[str]) -> None:
+        """Continue from a checkpoint that `save` wrote."""
+        from .. import checkpoint
+
+        loaded = checkpoint.load(path)
+        state = loaded.extra.get("training")
+        if state is None:
+            raise ValueError(f"resume: {path} holds weights but not the state of a training run")
+        if (state["schedule"] is None) != (self.schedule is None):
+            has, lacks = ("no", "one") if self.schedule else ("a", "none")
+            raise ValueError(f"resume: the run in {path} has {has} schedule but this one {lacks}")
+        before = self.loader.state_dict()
+        self.loader.load_state_dict(state["loader"])
+        try:
+            loaded.restore(self.model, self.optimizer)
+        except ValueError as error:
+            self.loader.load_state_dict(before)
+            raise ValueError(f"resume: {path} does not fit: {error}") from error
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.history = History(state["history"])
+        self.resumed = str(path)

@@ -1,0 +1,249 @@
+"""fit and evaluate: what they compute, what they refuse, and that nothing is left running."""
+
+import numpy as np
+import pytest
+from train.small import CLASSES, TEST, TRAIN, same_weights, small_model, without_times
+
+import deepkit as dk
+from deepkit import nn
+from deepkit.data import DataError, Dataset, Loader
+from deepkit.ops import cross_entropy
+from deepkit.optim import SGD
+from deepkit.train import Normalize, TrainingError, evaluate, fit
+
+
+def quiet(model, *data, **options):
+    return fit(model, *data, progress=False, **options)
+
+
+def sgd(model, lr=0.05):
+    return SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def test_learns_and_says_how_well():
+    model = small_model()
+    history = quiet(
+        model, TRAIN, TEST, epochs=40, batch_size=32, seed=3, normalize=Normalize.of(TRAIN[0])
+    )
+    assert history["epoch"] == list(range(1, 41))
+    assert history["train_loss"][-1] < 0.5 * history["train_loss"][0]
+    assert history.last["test_accuracy"] == 1 - history.last["errors"] / 41
+    assert history.last["errors"] <= 4
+    assert history.last["lr"] == pytest.approx(1e-3)  # Adam, the default
+    assert history.last["images_per_second"] == pytest.approx(100 / history.last["seconds"])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches():
+    """With frozen weights, 100 images in batches of 32, 32, 32 and 4."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES))
+    expected = evaluate(model, TRAIN)
+    history = quiet(model, TRAIN, epochs=1, batch_size=32, optimizer=SGD(model.parameters(), lr=0))
+    assert history.last["train_loss"] == pytest.approx(expected.loss, rel=1e-6)
+    assert history.last["train_accuracy"] == pytest.approx(expected.accuracy)
+
+
+def test_evaluate_counts_as_numpy_does():
+    model = small_model()
+    images, labels = TEST
+    model.eval()
+    logits = model(dk.tensor(images.astype(np.float32) / 255)).numpy().astype(np.float64)
+    model.train()
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = evaluate(model, TEST, batch_size=16, predictions=True)
+    assert found.total == 41
+    assert found.errors == (logits.argmax(axis=1) != labels).sum()
+    assert found.accuracy == 1 - found.errors / 41
+    assert found.loss == pytest.approx(-np.log(probabilities[np.arange(41), labels]).mean())
+    np.testing.assert_array_equal(found.predictions, logits.argmax(axis=1))
+    np.testing.assert_allclose(found.confidences, probabilities.max(axis=1), rtol=1e-5)
+    assert model.training  # as it was
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_evaluate_takes_every_image_of_a_loader_once_and_in_order(capture):
+    loader = Loader(*TEST, 16, shuffle=True, drop_last=True, augment=lambda x, rng: 255 - x)
+    model = small_model()
+    found = evaluate(model, loader, predictions=True, capture=capture)
+    plain = evaluate(model, TEST, batch_size=16, predictions=True, capture=capture)
+    np.testing.assert_array_equal(found.predictions, plain.predictions)
+    assert found[:4] == plain[:4]
+
+
+def test_captured_training_equals_eager_bit_for_bit():
+    """Dropout, batch norm and a short last batch included."""
+    runs = []
+    for capture in (True, False):
+        model = small_model()
+        history = quiet(model, TRAIN, TEST, epochs=3, batch_size=32, seed=5, capture=capture)
+        runs.append((model, without_times(history)))
+    assert same_weights(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
+
+
+def test_the_seed_decides_the_run():
+    models = [small_model() for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        quiet(model, TRAIN, epochs=2, seed=seed)
+    assert same_weights(models[0], models[1])
+    assert not same_weights(models[0], models[2])
+
+
+def test_data_may_be_arrays_a_dataset_or_a_loader():
+    names = tuple("abc")
+    kinds = [TRAIN, Dataset(*TRAIN, names, "stripes"), Loader(*TRAIN, 25, seed=0)]
+    losses = []
+    for data in kinds:
+        history = quiet(small_model(), data, TEST, epochs=1, batch_size=25)
+        losses.append(history.last["train_loss"])
+    assert losses[0] == losses[1] == losses[2]
+    with pytest.raises(TypeError, match=r"Loader, a Dataset or .images, labels. .* not ndarray"):
+        quiet(small_model(), TRAIN[0])
+
+
+def test_augmentation_sees_the_training_images_only():
+    seen = []
+
+    def note(images, rng):
+        seen.append(len(images))
+        return images
+
+    quiet(small_model(), TRAIN, TEST, epochs=2, batch_size=50, augment=note)
+    assert seen == [50, 50, 50, 50]
+
+
+def test_a_custom_loss_and_a_model_without_classes():
+    """Regression of one number: a loss, and neither accuracy nor errors."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 1))
+
+    def loss(output, y):
+        return ((output.reshape(-1) - y.astype("float32")) ** 2).mean()
+
+    history = quiet(model, TRAIN, TEST, epochs=2, loss=loss)
+    assert history.last["test_loss"] < history["test_loss"][0]
+    assert history.last["test_accuracy"] is history.last["errors"] is None
+    assert history.last["train_accuracy"] is None
+
+
+def test_a_model_with_several_outputs_is_judged_by_the_first():
+    class Two(nn.Module):
+        def __init__(self):
+            self.body = small_model()
+
+        def forward(self, x):
+            y = self.body(x)
+            return y, -y
+
+    def loss(outputs, y):
+        return cross_entropy(outputs[0], y)
+
+    plain, two = small_model(), Two()
+    one = quiet(plain, TRAIN, TEST, epochs=1, seed=0)
+    other = quiet(two, TRAIN, TEST, epochs=1, seed=0, loss=loss)
+    assert without_times(one) == without_times(other)
+
+
+# bad input ----------------------------------------------------------------------------------------
+
+
+def test_nan_in_the_images_is_said_before_training():
+    images = TRAIN[0].astype(np.float32)
+    images[17, 2, 3, 0] = np.nan
+    model = small_model()
+    before = model.state_dict()
+    with pytest.raises(DataError, match="17"):
+        quiet(model, (images, TRAIN[1]))
+    assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_an_empty_set_is_refused():
+    with pytest.raises(DataError, match="no data"):
+        quiet(small_model(), (TRAIN[0][:0], TRAIN[1][:0]))
+
+
+def test_labels_beyond_the_outputs_are_said_before_training():
+    model = small_model(outputs=2)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=r"labels go up to 2 but the model has 2 outputs .*0\.\.1"):
+        quiet(model, TRAIN)
+    with pytest.raises(ValueError, match="labels go up to 2"):
+        evaluate(model, TEST)
+    assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_images_that_do_not_fit_the_model_are_said_in_the_ops_words():
+    with pytest.raises(dk.ShapeError, match="linear"):
+        quiet(small_model(), (np.zeros((4, 5, 5, 1), np.uint8), np.zeros(4, int)))
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 2.5, True])
+def test_epochs_are_whole_numbers_from_one(epochs):
+    with pytest.raises(ValueError, match="epochs must be a whole number from 1"):
+        quiet(small_model(), TRAIN, epochs=epochs)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES))
+    steps = []
+    optimizer = sgd(model, lr=1e38)
+    original = optimizer.step
+    optimizer.step = lambda: (steps.append(1), original())[1]
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingError, match=r"became (nan|inf) in epoch 1, batch \d+ of 50;"),
+    ):
+        quiet(model, TRAIN, epochs=40, batch_size=2, optimizer=optimizer, capture=False)
+    assert len(steps) <= 50  # it did not train on through other epochs
+
+
+def test_the_named_batch_is_the_first_bad_one():
+    """The loss itself turns bad at a step that the test chooses."""
+    model, calls = small_model(), []
+
+    def loss(output, y):
+        calls.append(1)
+        value = cross_entropy(output, y)
+        return value * float("inf") if len(calls) == 7 else value
+
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingError, match="inf in epoch 2, batch 3 of 4"),
+    ):
+        quiet(model, TRAIN, epochs=5, batch_size=25, loss=loss, capture=False)
+
+
+def test_a_test_loss_that_is_no_number_is_an_error_too():
+    model = small_model()
+    with pytest.raises(TrainingError, match="test data is"), np.errstate(all="ignore"):
+        evaluate(model, TEST, loss=lambda output, y: cross_entropy(output, y) * float("nan"))
+
+
+# normalisation ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalize_measures_each_channel(dtype):
+    rng = np.random.default_rng(0)
+    images = (rng.random((2100, 5, 4, 3)) * [255, 100, 10]).astype(dtype)
+    found = Normalize.of(images)
+    unit = images.astype(np.float64) / (255 if dtype == np.uint8 else 1)
+    np.testing.assert_allclose(found.mean, unit.mean((0, 1, 2)), rtol=1e-10)
+    np.testing.assert_allclose(found.std, unit.std((0, 1, 2)), rtol=1e-10)
+    y = found(dk.tensor(unit.astype(np.float32))).numpy().astype(np.float64)
+    assert np.abs(y.mean((0, 1, 2))).max() < 1e-5
+    assert np.abs(y.std((0, 1, 2)) - 1).max() < 1e-5
+    again = Normalize(**found.as_dict())
+    assert (again.mean == found.mean).all()
+    assert (again.std == found.std).all()
+
+
+def test_a_constant_channel_stays_finite():
+    found = Normalize.of(np.full((3, 2, 2, 1), 51, np.uint8))
+    assert found.mean == pytest.approx(0.2)
+    assert found.std == 1
+
+
+def test_normalize_refuses_other_channels():
+    with pytest.raises(ValueError, match="1 channels were measured but x has 3"):
+        Normalize(0.5, 0.2)(dk.zeros(2, 4, 4, 3))
+    with pytest.raises(ValueError, match="above 0"):
+        Normalize(0.5, 0.0)
