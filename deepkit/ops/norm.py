@@ -244,10 +244,10 @@ def batch_norm_infer(
 
 
 @op(
-    "x[N,...,C], gamma[C]?, beta[C]?, running_mean[C]?, running_var[C]? -> y[N,...,C]",
+    "x[N,...,C], gamma[C]?, beta[C]?, running_mean[C]!?, running_var[C]!? -> y[N,...,C]",
     composite=True,
     samples=(
-        sample((4, 3), (3,), (3,), (3,), positive(3), training=True),
+        sample((4, 3), (3,), (3,), None, None, training=True),
         sample((4, 2, 3), (3,), (3,), (3,), positive(3), training=False, activation="relu"),
     ),
 )

@@ -123,25 +123,29 @@ def log_softmax_dx(g: Any, y: Any, axis: int = -1) -> Any:
 # cross entropy ------------------------------------------------------------------------------------
 
 
+def _loss_shape(name: str, x: Shape, labels: Shape, reduction: str, what: str) -> Shape:
+    if len(x) < 2 or x[-1] == 0:
+        raise ShapeError(f"{name}: {what} is {x}, expected (N, ..., classes)")
+    if labels != x[:-1]:
+        raise ShapeError(
+            f"{name}: {what} {x} needs labels of shape {x[:-1]}, not {labels}   "
+            f"({what} is N,...,C; labels are N,...)"
+        )
+    if reduction == "mean" and elements(labels) == 0:
+        raise ShapeError(f"{name}: no mean over no labels   ({what} is {x})")
+    return labels if reduction == "none" else ()
+
+
 def _labelled_shape(
     logits: Shape, labels: Shape, *, reduction: str, label_smoothing: float
 ) -> tuple[Shape]:
-    if len(logits) < 2 or logits[-1] == 0:
-        raise ShapeError(f"cross_entropy: logits are {logits}, expected (N, ..., classes)")
-    if labels != logits[:-1]:
-        raise ShapeError(
-            f"cross_entropy: logits {logits} need labels of shape {logits[:-1]}, not {labels}   "
-            "(logits are N,...,C; labels are N,...)"
-        )
-    if reduction == "mean" and elements(labels) == 0:
-        raise ShapeError(f"cross_entropy: no mean over no labels   (logits are {logits})")
-    return (labels if reduction == "none" else (),)
+    return (_loss_shape("cross_entropy", logits, labels, reduction, "logits"),)
 
 
 def _labelled_dx_shape(
     g: Shape, logits: Shape, labels: Shape, *, reduction: str, label_smoothing: float
 ) -> tuple[Shape]:
-    (y,) = _labelled_shape(logits, labels, reduction=reduction, label_smoothing=label_smoothing)
+    y = _loss_shape("cross_entropy", logits, labels, reduction, "logits")
     if g != y:
         raise ShapeError(f"cross_entropy: its gradient is {g}, expected {y}")
     return (logits,)
@@ -202,8 +206,8 @@ def label_cross_entropy(
     NaN, and so is its gradient.  Labels in the host's memory are looked at here, and a wrong one
     is a ValueError; a replay of a captured step does not look.
     """
-    logits, labels = tensor_in("cross_entropy", logits, "logits"), _labels(labels)
-    _check_labels(labels, logits.shape[-1] if logits.ndim else 0)
+    logits, labels = tensor_in("cross_entropy", logits, "logits"), _labels("cross_entropy", labels)
+    _check_labels("cross_entropy", labels, logits.shape[-1] if logits.ndim else 0)
     return (logits, labels), _loss_params("cross_entropy", reduction, label_smoothing)
 
 
@@ -234,21 +238,21 @@ def _loss_params(name: str, reduction: str, label_smoothing: float) -> dict[str,
     return dict(reduction=_reduction(name, reduction), label_smoothing=float(label_smoothing))
 
 
-def _labels(labels: Any) -> Tensor:
-    labels = tensor_in("cross_entropy", labels, "target")
+def _labels(name: str, labels: Any) -> Tensor:
+    labels = tensor_in(name, labels, "target")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}")
+        raise TypeError(f"{name}: labels must be integers, not {labels.dtype}")
     return labels if labels.dtype == INT else astype(labels, INT)
 
 
-def _check_labels(labels: Tensor, classes: int) -> None:
+def _check_labels(name: str, labels: Tensor, classes: int) -> None:
     """Labels whose memory is at hand are checked; anything else would wait for the device."""
     values = labels.array
     if not isinstance(values, np.ndarray) or labels.layout is not None or not values.size:
         return
     if values.view(np.uint64).max() >= classes:  # read without its sign, -1 is the largest of all
         wrong = values[(values < 0) | (values >= classes)].flat[0]
-        raise ValueError(f"cross_entropy: label {wrong} is out of range for {classes} classes")
+        raise ValueError(f"{name}: label {wrong} is out of range for {classes} classes")
 
 
 @op(
@@ -284,7 +288,7 @@ def cross_entropy(
         raise TypeError(
             f"cross_entropy: target must be class labels or probabilities, not {target.dtype}"
         )
-    _equal_shapes("cross_entropy", logits, target, "logits", "probabilities")
+    _equal_shapes("cross_entropy", logits, target, "logits", "target")
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
     return _reduced(-sum_over(target * log_softmax(logits), axis=-1), reduction)
@@ -309,7 +313,7 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
 def _equal_shapes(name: str, x: Tensor, y: Tensor, first: str = "x", second: str = "y") -> None:
     """A loss broadcasts nothing: (N, 1) against (N,) would silently give N * N differences."""
     if x.shape != y.shape:
-        raise ShapeError(f"{name}: {first} is {x.shape} but {second} is {y.shape}")
+        raise ShapeError(f"{name}: {first} has shape {x.shape} but {second} has {y.shape}")
 
 
 @op(
@@ -393,9 +397,9 @@ def nll(log_p: Any, labels: Any, *, reduction: str = "mean") -> Any:
 
     log_p (N, ..., C), labels integers (N, ...) -> (), or (N, ...) with "none".
     """
-    log_p, labels = tensor_in("nll", log_p, "log_p"), _labels(labels)
-    _labelled_shape(log_p.shape, labels.shape, reduction=reduction, label_smoothing=0.0)
-    _check_labels(labels, log_p.shape[-1])
+    log_p, labels = tensor_in("nll", log_p, "log_p"), _labels("nll", labels)
+    _loss_shape("nll", log_p.shape, labels.shape, _reduction("nll", reduction), "log_p")
+    _check_labels("nll", labels, log_p.shape[-1])
     classes = tensor_on(log_p.backend, np.arange(log_p.shape[-1]))
     chosen = where(equal(labels.expand_dims(-1), classes), log_p, 0.0)
-    return _reduced(-sum_over(chosen, axis=-1), _reduction("nll", reduction))
+    return _reduced(-sum_over(chosen, axis=-1), reduction)

@@ -122,7 +122,7 @@ def sgd_step(
         raise ValueError("sgd_step: expected v with a momentum above 0, and None without")
     if nesterov and not momentum:
         raise ValueError("sgd_step: nesterov needs a momentum above 0")
-    return (w, v, g, lr), dict(**params, nesterov=bool(nesterov))
+    return (w, v, g, tensor_in("sgd_step", lr, "lr")), dict(**params, nesterov=bool(nesterov))
 
 
 @op(
@@ -160,7 +160,9 @@ def adam_step(
     """
     params = _below_one("adam_step", beta1=beta1, beta2=beta2)
     params |= _not_negative("adam_step", eps=eps, weight_decay=weight_decay)
-    return (w, m, v, g, lr, t), dict(**params, decoupled=bool(decoupled))
+    return (w, m, v, g, tensor_in("adam_step", lr, "lr"), t), dict(
+        **params, decoupled=bool(decoupled)
+    )
 
 
 @op(
@@ -203,7 +205,14 @@ def rmsprop_step(
     params |= _not_negative("rmsprop_step", eps=eps, momentum=momentum, weight_decay=weight_decay)
     if (v is None) != (momentum == 0):
         raise ValueError("rmsprop_step: expected v with a momentum above 0, and None without")
-    return (w, s, m, v, g, lr), params
+    return (
+        w,
+        s,
+        m,
+        v,
+        g,
+        tensor_in("rmsprop_step", lr, "lr"),
+    ), params
 
 
 @op(
@@ -232,7 +241,7 @@ def adagrad_step(
     et al. 2011.
     """
     params = _not_negative("adagrad_step", lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)
-    return (w, s, g, lr, t), params
+    return (w, s, g, tensor_in("adagrad_step", lr, "lr"), t), params
 
 
 # clipping -----------------------------------------------------------------------------------------
