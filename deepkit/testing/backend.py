@@ -73,7 +73,9 @@ def check_backend(
         except CheckError as error:
             findings.append(str(error))
         except Exception as error:
-            findings.append(f"{op.name}: {type(error).__name__}: {error}")
+            found = f"{op.name}: {type(error).__name__}: {error}"
+            if found not in findings:
+                findings.append(found)
 
     for op in chosen:
         if op.name in missing:

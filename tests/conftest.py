@@ -1,0 +1,12 @@
+"""How many examples Hypothesis draws: the same ones in every run, or more of them under `slow`."""
+
+from hypothesis import HealthCheck, settings
+
+COMMON = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [HealthCheck.filter_too_much, HealthCheck.too_slow],
+}
+settings.register_profile("default", max_examples=25, derandomize=True, **COMMON)
+settings.register_profile("slow", max_examples=300, **COMMON)
+settings.load_profile("default")
