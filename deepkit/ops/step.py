@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..card import Draw, Sample, Shape, ShapeError, integers, normal, op, positive, sample
+from ..tape import Tensor
 from .common import elements, tensor_in
 from .elementwise import where
 
@@ -71,6 +72,10 @@ DRAWS: dict[str, Any] = dict(
 )
 
 
+def _rate(name: str, lr: Any) -> Tensor:
+    return tensor_in(name, lr, "lr")
+
+
 def _not_negative(name: str, **values: float) -> dict[str, float]:
     for what, value in values.items():
         if not value >= 0:
@@ -122,7 +127,7 @@ def sgd_step(
         raise ValueError("sgd_step: expected v with a momentum above 0, and None without")
     if nesterov and not momentum:
         raise ValueError("sgd_step: nesterov needs a momentum above 0")
-    return (w, v, g, tensor_in("sgd_step", lr, "lr")), dict(**params, nesterov=bool(nesterov))
+    return (w, v, g, _rate("sgd_step", lr)), dict(**params, nesterov=bool(nesterov))
 
 
 @op(
@@ -160,9 +165,7 @@ def adam_step(
     """
     params = _below_one("adam_step", beta1=beta1, beta2=beta2)
     params |= _not_negative("adam_step", eps=eps, weight_decay=weight_decay)
-    return (w, m, v, g, tensor_in("adam_step", lr, "lr"), t), dict(
-        **params, decoupled=bool(decoupled)
-    )
+    return (w, m, v, g, _rate("adam_step", lr), t), dict(**params, decoupled=bool(decoupled))
 
 
 @op(
@@ -205,14 +208,7 @@ def rmsprop_step(
     params |= _not_negative("rmsprop_step", eps=eps, momentum=momentum, weight_decay=weight_decay)
     if (v is None) != (momentum == 0):
         raise ValueError("rmsprop_step: expected v with a momentum above 0, and None without")
-    return (
-        w,
-        s,
-        m,
-        v,
-        g,
-        tensor_in("rmsprop_step", lr, "lr"),
-    ), params
+    return (w, s, m, v, g, _rate("rmsprop_step", lr)), params
 
 
 @op(
@@ -241,7 +237,7 @@ def adagrad_step(
     et al. 2011.
     """
     params = _not_negative("adagrad_step", lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)
-    return (w, s, g, tensor_in("adagrad_step", lr, "lr"), t), params
+    return (w, s, g, _rate("adagrad_step", lr), t), params
 
 
 # clipping -----------------------------------------------------------------------------------------
