@@ -13,7 +13,7 @@ from ..create import tensor
 from ..data.augment import Augmentation
 from ..nn import Module
 from ..ops import cross_entropy
-from ..optim import Adam
+from ..optim import Adam, LinearWarmup, OneCycleLR
 from ..program import capture as captured
 from ..tape import Tensor
 from .callbacks import Callback, FunctionCallback
@@ -50,6 +50,7 @@ def fit(
     batch_size: int = 128,
     callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
     schedule: Any = None,
+    schedule_step: str | None = None,
     augment: Augmentation | None = None,
     normalize: Normalize | None = None,
     capture: bool = True,
@@ -66,7 +67,8 @@ def fit(
     optimizer: Adam(model.parameters(), lr=1e-3) if not given.
     loss: `loss(output, labels)`, a mean over the batch.
     device: moves the model there first. Without it, training runs where the model is.
-    schedule: one of `dk.optim`'s for this optimizer.
+    schedule: one of `dk.optim`'s for this optimizer; schedule_step is what its numbers count,
+        "epoch" or "batch" (if not given, batches for OneCycleLR and LinearWarmup, else epochs).
     normalize: a `Normalize` for the images of both, as in Normalize.of(images).
     capture: replay the training step, see `dk.capture`: the same numbers, sooner.
     progress: a bar on a terminal, and a row an epoch.
@@ -81,6 +83,8 @@ def fit(
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"fit: epochs must be a whole number from 1, not {epochs!r}")
+    if schedule_step not in (None, "epoch", "batch"):
+        raise ValueError(f"fit: schedule_step is 'epoch' or 'batch', not {schedule_step!r}")
     if seed is not None:
         random.seed(seed)
     if device is not None:
@@ -99,6 +103,7 @@ def fit(
         loss=loss,
         epochs=epochs,
         schedule=schedule,
+        schedule_step=schedule_step or _unit(schedule),
         normalize=normalize,
         details=dict(details or {}),
         quiet=not progress,
@@ -117,6 +122,11 @@ def fit(
     for part in parts:
         part.on_train_end(run)
     return run.history
+
+
+def _unit(schedule: Any) -> str:
+    """What the steps of a schedule usually are."""
+    return "batch" if isinstance(schedule, OneCycleLR | LinearWarmup) else "epoch"
 
 
 def _step(run: Run, capture: bool) -> Callable[..., Any]:
@@ -166,7 +176,11 @@ def _train(run: Run, step: Callable[..., Any], epoch: int, show: Progress) -> di
     for x, y in run.loader.batches():
         tally.add(len(y), *step(tensor(x, device), tensor(y, device)))
         lr = run.optimizer.lr
+        if run.schedule is not None and run.schedule_step == "batch":
+            run.schedule.step()
     tally.look()
+    if run.schedule is not None and run.schedule_step == "epoch":
+        run.schedule.step()
     seconds = time.perf_counter() - start
     return {
         "train_loss": tally.loss,

@@ -26,6 +26,7 @@ class Run:
     loss: Loss
     epochs: int
     schedule: Any = None
+    schedule_step: str = "epoch"  # or "batch": what the schedule counts
     normalize: Normalize | None = None
     details: dict[str, Any] = field(default_factory=dict)  # go into every checkpoint
     resumed: str | None = None  # the checkpoint from which this run continues
@@ -84,8 +85,10 @@ class Run:
         if state is None:
             raise ValueError(f"resume: {path} holds weights but not the state of a training run")
         if (state["schedule"] is None) != (self.schedule is None):
-            has, lacks = ("no", "one") if self.schedule else ("a", "none")
-            raise ValueError(f"resume: the run in {path} has {has} schedule but this one {lacks}")
+            both = ("no", "has one") if self.schedule is not None else ("a", "has none")
+            raise ValueError(
+                "resume: the run in {} has {} schedule but this one {}".format(path, *both)
+            )
         before = self.loader.state_dict()
         self.loader.load_state_dict(state["loader"])
         try:

@@ -8,7 +8,7 @@ import deepkit as dk
 from deepkit import nn
 from deepkit.data import DataError, Dataset, Loader
 from deepkit.ops import cross_entropy
-from deepkit.optim import SGD
+from deepkit.optim import SGD, OneCycleLR, StepLR
 from deepkit.train import Normalize, TrainingError, evaluate, fit
 
 
@@ -140,6 +140,27 @@ def test_a_model_with_several_outputs_is_judged_by_the_first():
     one = quiet(plain, TRAIN, TEST, epochs=1, seed=0)
     other = quiet(two, TRAIN, TEST, epochs=1, seed=0, loss=loss)
     assert without_times(one) == without_times(other)
+
+
+def test_schedules_count_epochs_and_one_cycle_counts_batches():
+    """100 images in batches of 25; a row has the rate of the epoch's last step."""
+
+    def rates(make, **options):
+        model = small_model()
+        optimizer = SGD(model.parameters(), lr=1.0)
+        schedule = make(optimizer)
+        options |= {"optimizer": optimizer, "schedule": schedule, "batch_size": 25}
+        return quiet(model, TRAIN, epochs=3, **options)["lr"], schedule.t
+
+    assert rates(lambda o: StepLR(o, 1, gamma=0.5)) == ([1.0, 0.5, 0.25], 3)
+    found, steps = rates(lambda o: StepLR(o, 4, gamma=0.5), schedule_step="batch")
+    assert (found, steps) == ([1.0, 0.5, 0.25], 12)
+    found, steps = rates(lambda o: OneCycleLR(o, 0.1, 12))
+    assert steps == 12
+    assert found[0] == pytest.approx(0.1, rel=0.05)
+    assert found[2] == pytest.approx(0.1 / 25 / 1e4, rel=1e-5)
+    with pytest.raises(ValueError, match="'epoch' or 'batch', not 'step'"):
+        rates(lambda o: StepLR(o, 1), schedule_step="step")
 
 
 # bad input ----------------------------------------------------------------------------------------

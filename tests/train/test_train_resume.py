@@ -40,17 +40,26 @@ def cut(after):
     return stop
 
 
+SCHEDULES = {
+    "none": None,
+    "epochs": lambda optimizer: optim.CosineLR(optimizer, EPOCHS),
+    "batches": lambda optimizer: optim.OneCycleLR(optimizer, 0.02, EPOCHS * 4),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("capture", [True, False])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, capture):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, capture, schedule):
     """Dropout, batch norm, Adam's moments, shuffling, augmentation: all go on where they were."""
+    options = {"capture": capture, "make_schedule": SCHEDULES[schedule]}
     whole = small_model()
-    expected = run(whole, EPOCHS, capture=capture)
+    expected = run(whole, EPOCHS, **options)
 
     path = tmp_path / "c.safetensors"
-    run(small_model(), EPOCHS, callbacks=[Checkpoint(path), cut(2)], capture=capture)
+    run(small_model(), EPOCHS, callbacks=[Checkpoint(path), cut(2)], **options)
     resumed = small_model(seed=99)  # other weights, other random numbers: all come from the file
     dk.randn(5)
-    history = run(resumed, EPOCHS, resume=path, capture=capture)
+    history = run(resumed, EPOCHS, resume=path, **options)
 
     assert same_weights(whole, resumed)
     assert without_times(history) == without_times(expected)
@@ -101,6 +110,16 @@ def test_a_checkpoint_of_another_model_or_data_set_is_refused_and_changes_nothin
     with pytest.raises(DataError, match="100 images, but this one has 41"):
         fit(model, TEST, resume=path, batch_size=32, progress=False)
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_run_with_a_schedule_does_not_go_on_without_it(tmp_path):
+    path = tmp_path / "c.safetensors"
+    run(small_model(), 1, callbacks=[Checkpoint(path)], make_schedule=SCHEDULES["epochs"])
+    with pytest.raises(ValueError, match="has a schedule but this one has none"):
+        run(small_model(), 2, resume=path)
+    run(small_model(), 1, callbacks=[Checkpoint(path)])
+    with pytest.raises(ValueError, match="has no schedule but this one has one"):
+        run(small_model(), 2, resume=path, make_schedule=SCHEDULES["epochs"])
 
 
 def test_weights_alone_are_no_run(tmp_path):
