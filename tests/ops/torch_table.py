@@ -1,0 +1,322 @@
+"""What PyTorch calls our ops: functions with the arguments of ours, layouts permuted inside."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+ACTIVATIONS = {
+    None: lambda x: x,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def channels_first(x):
+    return x.movedim(-1, 1)
+
+
+def channels_last(x):
+    return x.movedim(1, -1)
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _axes(x, axis):
+    return tuple(range(x.ndim)) if axis is None else axis
+
+
+def _reduce(name):
+    return lambda x, axis=None, keepdims=False: getattr(torch, name)(x, _axes(x, axis), keepdims)
+
+
+def _along(name):
+    """amax and amin share the gradient of equal elements, as ours do."""
+    return lambda x, axis=None, keepdims=False: getattr(torch, name)(x, _axes(x, axis), keepdims)
+
+
+def argmax(x, axis=None):
+    return torch.argmax(x, axis)
+
+
+def var(x, axis=None, keepdims=False, correction=0):
+    return torch.var(x, _axes(x, axis), correction=correction, keepdim=keepdims)
+
+
+# convolution and pooling --------------------------------------------------------------------------
+
+
+def padded(x, padding, size, stride=1, dilation=1, value=0.0):
+    """x (N, C, H, W) with our padding: an int, a pair, a pair of pairs, "same" or "valid"."""
+    (r, s), (down, right), (dr, ds) = size, _pair(stride), _pair(dilation)
+    if padding == "valid":
+        sides = ((0, 0), (0, 0))
+    elif padding == "same":
+        sides = []
+        for length, k, step, d in ((x.shape[2], r, down, dr), (x.shape[3], s, right, ds)):
+            total = max((math.ceil(length / step) - 1) * step + d * (k - 1) + 1 - length, 0)
+            sides.append((total // 2, total - total // 2))
+    elif isinstance(padding, int):
+        sides = ((padding, padding),) * 2
+    else:
+        sides = [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
+    (top, bottom), (left, right) = sides
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+def conv2d(
+    x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, algorithm="auto"
+):
+    x = padded(channels_first(x), padding, w.shape[1:3], stride, dilation)
+    y = F.conv2d(x, w.permute(0, 3, 1, 2), b, stride, 0, dilation, groups)
+    return ACTIVATIONS[activation](channels_last(y))
+
+
+def conv_transpose2d(
+    x, w, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, **_
+):
+    w = w.permute(0, 3, 1, 2)  # (C, R, S, K/groups) -> (C, K/groups, R, S)
+    y = F.conv_transpose2d(
+        channels_first(x), w, b, stride, padding, output_padding, groups, dilation
+    )
+    return channels_last(y)
+
+
+def locally_connected2d(x, w, b=None, *, stride=1, padding=0):
+    """Patches times their own weights: w (P, Q, K, R, S, C)."""
+    p, q, _, r, s, _ = w.shape
+    down, right = _pair(stride)
+    x = channels_last(padded(channels_first(x), padding, (r, s), stride))
+    patches = x.unfold(1, r, down).unfold(2, s, right)[:, :p, :q]  # (N, P, Q, C, R, S)
+    y = torch.einsum("npqcrs,pqkrsc->npqk", patches, w)
+    return y if b is None else y + b
+
+
+def max_pool2d(x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False, **_):
+    y = F.max_pool2d(channels_first(x), size, stride, padding, dilation, ceil_mode)
+    return channels_last(y)
+
+
+def avg_pool2d(x, size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, **_):
+    y = F.avg_pool2d(channels_first(x), size, stride, padding, ceil_mode, count_include_pad)
+    return channels_last(y)
+
+
+# normalisation ------------------------------------------------------------------------------------
+
+
+def batch_norm_train(
+    x, gamma, beta, residual, running_mean, running_var, *, momentum=0.1, eps=1e-5, activation=None
+):
+    return batch_norm(
+        x, gamma, beta, running_mean, running_var,
+        training=True, momentum=momentum, eps=eps, activation=activation, residual=residual,
+    )  # fmt: skip
+
+
+def batch_norm_infer(
+    x, gamma, beta, residual, running_mean, running_var, *, eps=1e-5, activation=None
+):
+    return batch_norm(
+        x, gamma, beta, running_mean, running_var,
+        training=False, eps=eps, activation=activation, residual=residual,
+    )  # fmt: skip
+
+
+def batch_norm(
+    x, gamma, beta, running_mean, running_var,
+    *, training, momentum=0.1, eps=1e-5, activation=None, residual=None,
+):  # fmt: skip
+    if training:  # F.batch_norm moves the running statistics in place, which no leaf may be
+        running_mean = None if running_mean is None else running_mean.detach()
+        running_var = None if running_var is None else running_var.detach()
+        y = F.batch_norm(
+            channels_first(x), running_mean, running_var, gamma, beta, True, momentum, eps
+        )
+        y = channels_last(y)
+    else:
+        y = (x - running_mean) / torch.sqrt(running_var + eps)
+        y = y if gamma is None else y * gamma
+        y = y if beta is None else y + beta
+    return ACTIVATIONS[activation](y if residual is None else y + residual)
+
+
+def layer_norm(x, shape, gamma=None, beta=None, eps=1e-5):
+    return F.layer_norm(x, _shape(shape), gamma, beta, eps)
+
+
+def _shape(shape):
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def layer_norm_over(x, gamma, beta, *, axes=1, eps=1e-5):
+    return F.layer_norm(x, x.shape[x.ndim - axes :], gamma, beta, eps)
+
+
+def local_response_norm(x, size, *, alpha=1e-4, beta=0.75, k=1.0):
+    flat = x if x.ndim > 2 else x[:, None]  # torch wants (N, C, length...)
+    y = channels_last(F.local_response_norm(channels_first(flat), size, alpha, beta, k))
+    return y.reshape(x.shape)
+
+
+# losses -------------------------------------------------------------------------------------------
+
+
+def cross_entropy(logits, target, *, reduction="mean", label_smoothing=0.0):
+    classes_second = logits.movedim(-1, 1)
+    if target.dtype.is_floating_point:
+        target = target.movedim(-1, 1)
+    return F.cross_entropy(
+        classes_second, target, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+def nll(log_p, labels, *, reduction="mean"):
+    return F.nll_loss(log_p.movedim(-1, 1), labels, reduction=reduction)
+
+
+# indexing and shapes ------------------------------------------------------------------------------
+
+
+def cut(x, slices):
+    for axis, (start, stop, step) in enumerate(slices):
+        index = torch.tensor(list(range(start, stop, step)), dtype=torch.long)
+        x = x.index_select(axis, index)
+    return x
+
+
+def uncut(g, shape, slices):
+    grids = [torch.tensor(list(range(*s)), dtype=torch.long) for s in slices]
+    return torch.zeros(shape, dtype=g.dtype).index_put(torch.meshgrid(*grids, indexing="ij"), g)
+
+
+def take(x, index, axis=0):
+    index = torch.where(index < 0, index + x.shape[axis], index)
+    y = x.index_select(axis, index.reshape(-1))
+    return y.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+
+
+def getitem(x, index):
+    """torch has no negative steps: take the positions instead."""
+    positions = torch.arange(x.numel()).reshape(x.shape).numpy()[index]
+    return x.reshape(-1)[torch.from_numpy(positions.copy())]
+
+
+def pad(x, widths, value=0.0):
+    if isinstance(widths, int):
+        widths = ((widths, widths),) * x.ndim
+    return F.pad(x, [w for both in widths[::-1] for w in both], value=value)
+
+
+def product(a, b, ta=False, tb=False):
+    return torch.matmul(a.mT if ta else a, b.mT if tb else b)
+
+
+def where(condition, a, b):
+    return torch.where(condition, a, b)
+
+
+FUNCTIONS = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "pow": torch.pow,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "where": where,
+    "less": torch.lt,
+    "less_equal": torch.le,
+    "greater": torch.gt,
+    "greater_equal": torch.ge,
+    "equal": torch.eq,
+    "not_equal": torch.ne,
+    "neg": torch.neg,
+    "sign": torch.sign,
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "erf": torch.erf,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "leaky_relu": lambda x, slope=0.01: F.leaky_relu(x, slope),
+    "elu": lambda x, alpha=1.0: F.elu(x, alpha),
+    "clip": lambda x, low=None, high=None: torch.clip(x, low, high),
+    "prelu": lambda x, slope: torch.where(x > 0, x, slope * x),
+    "astype": lambda x, dtype: x.to(getattr(torch, dtype)),
+    "full_like": lambda x, value: torch.full_like(x, value),
+    "zeros_like": torch.zeros_like,
+    "sum": _reduce("sum"),
+    "mean": _reduce("mean"),
+    "max": _along("amax"),
+    "min": _along("amin"),
+    "argmax": argmax,
+    "var": var,
+    "broadcast_to": torch.broadcast_to,
+    "sum_to": lambda x, shape: x.sum_to_size(shape),
+    "product": product,
+    "matmul": torch.matmul,
+    "linear": lambda x, w, b=None, activation=None: ACTIVATIONS[activation](F.linear(x, w, b)),
+    "reshape": torch.reshape,
+    "transpose": lambda x, axes=None: x.permute(axes or tuple(range(x.ndim))[::-1]),
+    "slice": cut,
+    "unslice": uncut,
+    "take": take,
+    "getitem": getitem,
+    "join": lambda *xs, axis: torch.cat(xs, axis),
+    "concat": lambda xs, axis=0: torch.cat(xs, axis),
+    "stack": lambda xs, axis=0: torch.stack(xs, axis),
+    "pad": pad,
+    "conv2d": conv2d,
+    "conv_transpose2d": conv_transpose2d,
+    "locally_connected2d": locally_connected2d,
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "global_avg_pool2d": lambda x: x.mean((1, 2)),
+    "softmax": lambda x, axis=-1: torch.softmax(x, axis),
+    "log_softmax": lambda x, axis=-1: torch.log_softmax(x, axis),
+    "label_cross_entropy": cross_entropy,
+    "cross_entropy": cross_entropy,
+    "nll": nll,
+    "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits,
+    "mse": lambda x, y, reduction="mean": F.mse_loss(x, y, reduction=reduction),
+    "l1": lambda x, y, reduction="mean": F.l1_loss(x, y, reduction=reduction),
+    "smooth_l1": F.smooth_l1_loss,
+    "batch_norm_train": batch_norm_train,
+    "batch_norm_infer": batch_norm_infer,
+    "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "layer_norm_over": layer_norm_over,
+    "local_response_norm": local_response_norm,
+    "l2_norm": lambda *xs: torch.cat([x.reshape(-1) for x in xs]).norm(),
+}
+
+# Ops that PyTorch has no function for, and what holds them instead.
+ELSEWHERE = {
+    "share": "a part of the gradient of maximum, which is compared",
+    "to": "copies between our devices",
+    "fill_": "memory, see test_ops_kernels.py",
+    "assign_": "memory, see test_ops_kernels.py",
+    "accumulate_": "memory, see test_ops_kernels.py",
+    "next_key_": "the random streams are our own",
+    "drop": "the random streams are our own",
+    "dropout": "the random streams are our own",
+    "random_uniform": "the random streams are our own",
+    "random_normal": "the random streams are our own",
+    "sgd_step": "the optimisers' tests run PyTorch's beside ours",
+    "adam_step": "the optimisers' tests run PyTorch's beside ours",
+    "rmsprop_step": "the optimisers' tests run PyTorch's beside ours",
+    "adagrad_step": "the optimisers' tests run PyTorch's beside ours",
+    "clip_step": "the optimisers' tests run PyTorch's beside ours",
+}
+
+GRADIENT_OF = ("_dx", "_dw", "_db")  # compared as the gradient of the op whose name they carry
