@@ -1,4 +1,4 @@
-"""Ops whose arguments are axes, shapes, widths or indices, against NumPy, as Hypothesis draws them."""
+"""Ops whose arguments are axes, shapes or indices, against NumPy, as Hypothesis draws them."""
 
 import numpy as np
 import pytest
