@@ -236,6 +236,12 @@ def _reduced(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
     return (LANES,), (None if 0 in params["axes"] else LANES,)
 
 
+def _reduced_to(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    """As `_reduced`: the batch axis stays where the result has it."""
+    stays = len(shapes[0]) == len(out_shapes[0]) and shapes[0][0] == out_shapes[0][0]
+    return (LANES,), (LANES if stays else None,)
+
+
 def _joined(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
     return None if params["axis"] == 0 else ((LANES,) * len(shapes), (LANES,))
 
@@ -258,6 +264,7 @@ _KEEPS_LANES = {
     "mean": _reduced,
     "max": _reduced,
     "min": _reduced,
+    "sum_to": _reduced_to,
     "broadcast_to": lambda shapes, layouts, outs, params: (
         _same_batch(shapes, layouts, outs, params) if len(shapes[0]) == len(outs[0]) else None
     ),

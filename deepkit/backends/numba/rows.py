@@ -40,19 +40,29 @@ _BITS = {1: np.dtype("u1"), 4: np.dtype("f4"), 8: np.dtype("f8")}
 
 
 @functools.cache
-def typed(kernel: Kernel, dtype: np.dtype) -> Kernel:
-    """The kernel whose `ptr` parameters point to this dtype: floats are what it is made for."""
+def typed(kernel: Kernel, dtype: np.dtype, result: np.dtype | None = None) -> Kernel:
+    """The kernel whose `ptr` parameters point to this dtype: floats are what it is made for.
+
+    The first one, the result, may be another integer type.
+    """
     if dtype.kind == "f":
         return kernel
+    kind = _whole(dtype)
+    other = copy.copy(kernel)
+    other.kinds = [kind if k == "ptr" else k for k in kernel.kinds]
+    if result is not None:
+        other.kinds[0] = _whole(result)
+    other.compiled = {}
+    return other
+
+
+def _whole(dtype: np.dtype) -> str:
     kind = _WHOLE.get(dtype.str[1:])
     if kind is None:
         raise NotImplementedError(
             f"backend 'numba' does not compute with {dtype}; cast it with x.astype('int64')"
         )
-    other = copy.copy(kernel)
-    other.kinds = [kind if k == "ptr" else k for k in kernel.kinds]
-    other.compiled = {}
-    return other
+    return kind
 
 
 def bits_type(dtype: np.dtype) -> np.dtype:
@@ -179,7 +189,9 @@ def _plan(out: Shape, lanes: bool, *operands: tuple[Shape, bool]) -> tuple[tuple
     count = elements(out) if lanes else math.prod(out)
     if count == 0:
         return ()
-    if all((s, there) == (out, lanes) or math.prod(s) == 1 and not there for s, there in operands):
+    if all(
+        (s, there) == (out, lanes) or (math.prod(s) == 1 and not there) for s, there in operands
+    ):
         steps = [int((s, there) == (out, lanes)) for s, there in operands]
         flat = [(0, 0, 0, 0, 0, step) for step in steps]
         return ((count, count, 1, 0, 1, 1, 1, *_flattened(flat)),)
