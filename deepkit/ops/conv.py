@@ -109,6 +109,7 @@ CONV_SAMPLES = (
     sample((2, 5, 6, 3), (6, 2, 2, 1), None, groups=3, stride=2, dilation=(1, 2)),
     sample((2, 4, 3, 5), (7, 1, 1, 5), (7,)),
     sample((2, 5, 5, 3), (4, 1, 1, 3), None, stride=2, padding="valid"),
+    sample((2, 3, 4, 4), (6, 1, 1, 2), (6,), groups=2),
     sample((3, 5, 5, 2), (4, 5, 5, 2), (4,)),
     sample((17, 4, 4, 3), (5, 2, 2, 3), (5,), stride=3),
     sample((2, 9, 9, 1), (2, 3, 3, 1), (2,), stride=2, algorithm="direct"),

@@ -84,14 +84,14 @@ def _finish(y, b, activation, row):
 def _columns_memory(y, x, window, padding):
     """Scratch: the columns of a block, and its padded images."""
     width = y.shape[2] * window[0] * window[1] * x.shape[3]
-    images, rows = _block(*y.shape[:2], width, COLUMNS)
+    images, rows = _block(y.shape[0], y.shape[1], width, COLUMNS)
     return [((images * rows * width,), x.dtype), (_padded_shape(x, images, padding), x.dtype)]
 
 
 def _columns(windows, memory):
     """Windows (n, P, Q, R, S, groups, C) -> columns (groups, n P Q, R S C), copied to `memory`."""
     n, p, q, r, s, groups, c = windows.shape
-    if windows.flags.c_contiguous:  # one window an image, or one pixel a window
+    if groups == 1 and windows.flags.c_contiguous:  # one window an image, or one pixel a window
         return windows.reshape(1, n * p * q, r * s * c)
     memory = memory[: windows.size]
     if q > 3 * s * c:  # the longest run is copied innermost: here along a row of windows
@@ -105,7 +105,7 @@ def _blocks(y, x, memory, window, stride, padding, dilation, groups):
     """Blocks of y as (groups, pixels, K/groups), and the columns of x that they see."""
     columns, padded = memory
     width = y.shape[2] * window[0] * window[1] * x.shape[3]
-    images, rows = _block(*y.shape[:2], width, COLUMNS)
+    images, rows = _block(y.shape[0], y.shape[1], width, COLUMNS)
     for i in _slices(len(y), images):
         windows = _windows(_padded(x[i], padded, padding), y, window, stride, dilation, groups)
         for j in _slices(y.shape[1], rows):
@@ -145,7 +145,7 @@ def _spread(windows, columns, stride, dilation):
 def _conv2d_dx_im2col(dx, g, w, *, size, stride, padding, dilation, groups, algorithm, scratch):
     columns, padded = scratch
     filters = w.reshape(groups, w.shape[0] // groups, -1)
-    images, rows = _block(*g.shape[:2], g.shape[2] * w[0].size * groups, COLUMNS)
+    images, rows = _block(g.shape[0], g.shape[1], g.shape[2] * w[0].size * groups, COLUMNS)
     for i in _slices(len(g), images):
         target = padded[: len(dx[i])] if padded.size else dx[i]
         target[...] = 0
