@@ -4,6 +4,7 @@ from . import init
 from .activations import ELU, GELU, LeakyReLU, PReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from .layers import (
     AvgPool2d,
+    Conv1d,
     Conv2d,
     ConvTranspose2d,
     Dropout,
@@ -27,6 +28,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",

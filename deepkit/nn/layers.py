@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..ops.common import pair
 from ..ops.elementwise import checked_activation
+from ..ops.window import outputs_of, padding_of
 from ..tape import Tensor
 from .init import within_fan
 from .module import Module
@@ -142,6 +143,43 @@ class Conv2d(_Window):
         )
 
 
+class Conv1d(_Window):
+    """`Conv2d` along one axis: x (N, L, inp) -> (N, P, out), weight (out, size, inp / groups).
+
+    padding: a number, (before, after), "same" or "valid"; everything else is one number.
+    """
+
+    def __init__(
+        self,
+        inp: int,
+        out: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: Any = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__(inp, out, (1, whole("Conv1d", "size", size)), groups, activation)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        shape = (out, size, inp // groups)
+        self._weights(shape, size * (inp // groups), (out,) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv1d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            activation=self.activation,
+        )
+
+
 class ConvTranspose2d(_Window):
     """The gradient of a convolution as a layer: it enlarges.  x (N, P, Q, inp) -> (N, H, W, out).
 
@@ -186,7 +224,8 @@ class ConvTranspose2d(_Window):
 class LocallyConnected2d(_Window):
     """A convolution whose every output position has weights of its own.
 
-    x (N, H, W, inp) -> (N, P, Q, out), with `input_size` = (H, W), or one number for a square.
+    x (N, H, W, inp) -> (N, P, Q, out), with `input_size` = (H, W), or one number for a square;
+    padding as in Conv2d.
     weight (P, Q, out, *size, inp) and bias (P, Q, out) are drawn from U(-1/sqrt(fan_in),
     1/sqrt(fan_in)), fan_in = height * width * inp.
     """
@@ -206,18 +245,8 @@ class LocallyConnected2d(_Window):
         name = type(self).__name__
         self.input_size = pair(name, "input_size", input_size)
         self.stride = pair(name, "stride", stride)
-        self.padding = pair(name, "padding", padding, least=0)
-        p, q = (
-            (length + 2 * pad - window) // step + 1
-            for length, window, step, pad in zip(
-                self.input_size, self.size, self.stride, self.padding, strict=True
-            )
-        )
-        if p < 1 or q < 1:
-            raise ValueError(
-                f"{name}: a window of {self.size} does not fit into {self.input_size} "
-                f"with padding {self.padding}"
-            )
+        self.padding = padding_of(name, padding, self.input_size, self.size, self.stride)
+        p, q = outputs_of(name, self.input_size, self.size, self.stride, self.padding)
         r, s = self.size
         self._weights((p, q, out, r, s, inp), r * s * inp, (p, q, out) if bias else None)
 
