@@ -80,6 +80,7 @@ def test_rules_at_length(name, data):
 BY_HAND = """
     reshape slice unslice broadcast_to sum_to getitem join concat stack pad to astype fill_
     full_like batch_norm layer_norm l2_norm clip_step random_uniform random_normal
+    max_pool2d_gather
 """
 
 

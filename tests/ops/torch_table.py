@@ -49,22 +49,23 @@ def var(x, axis=None, keepdims=False, correction=0):
 # convolution and pooling --------------------------------------------------------------------------
 
 
-def padded(x, padding, size, stride=1, dilation=1, value=0.0):
-    """x (N, C, H, W) with our padding: an int, a pair, a pair of pairs, "same" or "valid"."""
-    (r, s), (down, right), (dr, ds) = size, _pair(stride), _pair(dilation)
+def sides_of(padding, lengths, size, stride=1, dilation=1):
+    """Our padding: an int, a pair, a pair of pairs, "same" or "valid" -> a pair an axis."""
     if padding == "valid":
-        sides = ((0, 0), (0, 0))
-    elif padding == "same":
+        return [(0, 0)] * len(lengths)
+    if padding == "same":
         sides = []
-        for length, k, step, d in ((x.shape[2], r, down, dr), (x.shape[3], s, right, ds)):
+        for length, k, step, d in zip(lengths, size, _pair(stride), _pair(dilation), strict=True):
             total = max((math.ceil(length / step) - 1) * step + d * (k - 1) + 1 - length, 0)
             sides.append((total // 2, total - total // 2))
-    elif isinstance(padding, int):
-        sides = ((padding, padding),) * 2
-    else:
-        sides = [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
-    (top, bottom), (left, right) = sides
-    return F.pad(x, (left, right, top, bottom), value=value)
+        return sides
+    return [_pair(p) for p in _pair(padding)]
+
+
+def padded(x, padding, size, stride=1, dilation=1, value=0.0):
+    """x (N, C, H, W) with our padding around it."""
+    sides = sides_of(padding, x.shape[2:], size, stride, dilation)
+    return F.pad(x, [p for both in sides[::-1] for p in both], value=value)
 
 
 def conv2d(
@@ -75,14 +76,28 @@ def conv2d(
     return ACTIVATIONS[activation](channels_last(y))
 
 
+def conv1d(
+    x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, algorithm="auto"
+):
+    if padding == "same":
+        padding = sides_of("same", (1, x.shape[1]), (1, w.shape[1]), (1, stride), (1, dilation))[1]
+    before, after = (0, 0) if padding == "valid" else _pair(padding)
+    x = F.pad(channels_first(x), (before, after))
+    y = F.conv1d(x, w.permute(0, 2, 1), b, stride, 0, dilation, groups)
+    return ACTIVATIONS[activation](channels_last(y))
+
+
 def conv_transpose2d(
     x, w, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, **_
 ):
     w = w.permute(0, 3, 1, 2)  # (C, R, S, K/groups) -> (C, K/groups, R, S)
-    y = F.conv_transpose2d(
-        channels_first(x), w, b, stride, padding, output_padding, groups, dilation
-    )
-    return channels_last(y)
+    more = {"output_padding": output_padding, "groups": groups, "dilation": dilation}
+    x = channels_first(x)
+    if isinstance(padding, int) or isinstance(padding[0], int):
+        return channels_last(F.conv_transpose2d(x, w, b, stride, padding, **more))
+    y = F.conv_transpose2d(x, w, b, stride, 0, **more)  # torch cuts off the same on both sides
+    (top, bottom), (left, right) = padding
+    return channels_last(y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right])
 
 
 def locally_connected2d(x, w, b=None, *, stride=1, padding=0):
@@ -95,14 +110,37 @@ def locally_connected2d(x, w, b=None, *, stride=1, padding=0):
     return y if b is None else y + b
 
 
-def max_pool2d(x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False, **_):
-    y = F.max_pool2d(channels_first(x), size, stride, padding, dilation, ceil_mode)
-    return channels_last(y)
+def max_pool2d(x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
+    x, stride = channels_first(x), size if stride is None else stride
+    sides = sides_of(padding, x.shape[2:], _pair(size), stride, dilation)
+    if all(a == b for a, b in sides):
+        both = [a for a, _ in sides]
+        return channels_last(F.max_pool2d(x, size, stride, both, dilation, ceil_mode))
+    wide = padded(x, sides, size, value=-math.inf)
+    y = F.max_pool2d(wide, size, stride, 0, dilation, ceil_mode)
+    return channels_last(_windows_of(x, y, sides, stride))
 
 
-def avg_pool2d(x, size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, **_):
-    y = F.avg_pool2d(channels_first(x), size, stride, padding, ceil_mode, count_include_pad)
-    return channels_last(y)
+def avg_pool2d(x, size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    x, stride = channels_first(x), size if stride is None else stride
+    sides = sides_of(padding, x.shape[2:], _pair(size), stride)
+    if all(a == b for a, b in sides):
+        both = [a for a, _ in sides]
+        y = F.avg_pool2d(x, size, stride, both, ceil_mode, count_include_pad)
+        return channels_last(y)
+    counted = padded(torch.ones_like(x), sides, size, value=float(count_include_pad))
+    total, count = (
+        F.avg_pool2d(v, size, stride, 0, ceil_mode, divisor_override=1)
+        for v in (padded(x, sides, size), counted)
+    )
+    return channels_last(_windows_of(x, total / count, sides, stride))
+
+
+def _windows_of(x, y, sides, stride):
+    """Without the windows that begin in the padding after x, which ceil_mode would count."""
+    lengths = [n + before for n, (before, _) in zip(x.shape[2:], sides, strict=True)]
+    p, q = (math.ceil(n / s) for n, s in zip(lengths, _pair(stride), strict=True))
+    return y[:, :, :p, :q]
 
 
 # normalisation ------------------------------------------------------------------------------------
@@ -276,6 +314,7 @@ FUNCTIONS = {
     "concat": lambda xs, axis=0: torch.cat(xs, axis),
     "stack": lambda xs, axis=0: torch.stack(xs, axis),
     "pad": pad,
+    "conv1d": conv1d,
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
     "locally_connected2d": locally_connected2d,
@@ -303,6 +342,7 @@ FUNCTIONS = {
 # Ops that PyTorch has no function for, and what holds them instead.
 ELSEWHERE = {
     "share": "a part of the gradient of maximum, which is compared",
+    "max_pool2d_gather": "a part of the second order of max_pool2d; finite differences hold it",
     "to": "copies between our devices",
     "fill_": "memory, see test_ops_kernels.py",
     "assign_": "memory, see test_ops_kernels.py",

@@ -74,13 +74,28 @@ def test_an_axis_of_a_tensor_without_axes():
         lambda: dk.ops.take(scalar, dk.tensor(np.array([0]))),
         lambda: scalar.argmax(axis=0),
         lambda: scalar.softmax(),
-        lambda: scalar.sum(axis=0),
         lambda: scalar[0],
         lambda: dk.ops.concat([scalar, scalar]),
     ):
         with pytest.raises((dk.ShapeError, IndexError)) as caught:
             call()
         assert "tuple index out of range" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: x().sum(axis=0),
+        lambda: x(3).expand_dims(2),
+        lambda: x(3).expand_dims(-3),
+        lambda: x(3).squeeze(1),
+        lambda: dk.ops.stack([x(3), x(3)], axis=2),
+        lambda: x().transpose(0),
+    ],
+)
+def test_axes_that_do_not_exist(call):
+    with pytest.raises(dk.ShapeError, match=r"axis|axes"):
+        call()
 
 
 def test_nothing_to_reduce():
