@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Backend
-from .nn.module import Module
+from .nn import Identity, Module
 from .nn.parameter import Parameter
 from .tape import Buffer, Tensor, no_grad, registry
 
@@ -321,7 +321,8 @@ class _Recorder:
         row = Row(self.names[id(module)], type(module).__name__)
         row.parameters = sum(p.size for p in own)
         row.weights = sum(p.size * p.dtype.itemsize for p in own)
-        row.shown = row.parameters > 0 or not any(module.children())
+        leaf = not any(module.children()) and not isinstance(module, Identity)
+        row.shown = row.parameters > 0 or leaf
         self.calls.append(row)
         self.rows.append(row)
 

@@ -1,0 +1,62 @@
+"""LeNet: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition",
+1998; LeNet-1 is of LeCun et al., "Handwritten digit recognition with a back-propagation network",
+1990, and its successors to 1993."""
+
+from __future__ import annotations
+
+from ..nn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Module, Sequential
+
+
+def _pool(name: str, pool: str) -> Module:
+    if pool not in ("max", "avg"):
+        raise ValueError(f"{name}: pool must be 'max' or 'avg', not {pool!r}")
+    return MaxPool2d(2) if pool == "max" else AvgPool2d(2)
+
+
+def lenet5(
+    classes: int = 10,
+    *,
+    channels: int = 1,
+    size: int = 28,
+    activation: str | None = "relu",
+    pool: str = "max",
+) -> Sequential:
+    """LeNet-5 as it is built today: 61,706 parameters.  (N, size, size, channels) -> (N, classes).
+
+    size: 28 (padded to 32 by the first layer) or 32.  The paper's net has trained averages for
+    pooling ("avg" here, without coefficients), scaled tanh, a sparse C3 and radial basis outputs.
+    """
+    if size not in (28, 32):
+        raise ValueError(f"lenet5: size must be 28 or 32, not {size!r}")
+    return Sequential(
+        c1=Conv2d(channels, 6, 5, padding=(32 - size) // 2, activation=activation),  # 28 x 28 x 6
+        s2=_pool("lenet5", pool),  # 14 x 14 x 6
+        c3=Conv2d(6, 16, 5, activation=activation),  # 10 x 10 x 16
+        s4=_pool("lenet5", pool),  # 5 x 5 x 16
+        flatten=Flatten(),
+        c5=Linear(400, 120, activation=activation),
+        f6=Linear(120, 84, activation=activation),
+        output=Linear(84, classes),
+    )
+
+
+def lenet1(
+    classes: int = 10,
+    *,
+    channels: int = 1,
+    activation: str | None = "tanh",
+    pool: str = "avg",
+) -> Sequential:
+    """LeNet-1 with a full second convolution: 3,246 parameters.
+
+    (N, 28, 28, channels) -> (N, classes).  In the original, H3 reads 20 of the 48 pairs of maps and
+    the averages are trained: 2,578 parameters.
+    """
+    return Sequential(
+        h1=Conv2d(channels, 4, 5, activation=activation),  # 24 x 24 x 4
+        h2=_pool("lenet1", pool),  # 12 x 12 x 4
+        h3=Conv2d(4, 12, 5, activation=activation),  # 8 x 8 x 12
+        h4=_pool("lenet1", pool),  # 4 x 4 x 12
+        flatten=Flatten(),
+        output=Linear(192, classes),
+    )
