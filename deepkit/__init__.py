@@ -1,6 +1,6 @@
 """deepkit: deep learning in Python, on NumPy, Numba and CUDA, under one tape."""
 
-from . import ops
+from . import data, nn, ops, optim
 from .backends import DeviceError, device, devices, set_device, set_num_threads
 from .card import ShapeError
 from .create import arange, from_dlpack, full, ones, rand, randn, tensor, zeros
@@ -17,6 +17,7 @@ __all__ = [
     "Tensor",
     "arange",
     "capture",
+    "data",
     "device",
     "devices",
     "enable_grad",
@@ -24,9 +25,11 @@ __all__ = [
     "full",
     "grad",
     "is_grad_enabled",
+    "nn",
     "no_grad",
     "ones",
     "ops",
+    "optim",
     "rand",
     "randn",
     "seed",

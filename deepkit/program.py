@@ -23,6 +23,7 @@ from .tape import Buffer, CaptureError, Launch, Log, Tensor, mode, registry
 
 __all__ = ["CaptureError", "Piece", "Program", "capture", "lower_bound", "plan"]
 
+TRIES = 30  # orders of placing that a memory plan looks at, twice
 MANY_PROGRAMS = 32  # more of them for one step: something that should be a tensor is a number
 
 
@@ -41,43 +42,44 @@ def _rounded(nbytes: int) -> int:
 def plan(pieces: Sequence[Piece]) -> tuple[list[int], int]:
     """Byte offsets such that pieces that live together never overlap, and the bytes needed.
 
-    First fit into gaps, in the best of a few orders; large pieces first is nearly always best.
+    First fit into gaps.  Large pieces first is nearly always close to the lower bound; from there,
+    the piece that stands highest is placed earlier, again and again, while that may still help.
     """
-    orders: tuple[Callable[[Piece], Any], ...] = (
-        lambda p: (-p.nbytes, p.born),
-        lambda p: (-p.nbytes * (p.dies - p.born + 1), p.born),
-        lambda p: (p.born, -p.nbytes),
-        lambda p: (-(p.dies - p.born), -p.nbytes),
-    )
-    bound, best = lower_bound(pieces), None
-    for order in orders:
-        found = _first_fit(pieces, order)
-        if best is None or found[1] < best[1]:
-            best = found
-        if best[1] == bound:
-            break
-    assert best is not None
+    bound, best = lower_bound(pieces), ([0] * len(pieces), 0)
+    for key in (lambda p: (-p.nbytes, p.born), lambda p: (p.born - p.dies, -p.nbytes)):
+        order = sorted(range(len(pieces)), key=lambda i: key(pieces[i]))
+        for _ in range(TRIES):
+            offsets, ends = _first_fit(pieces, order)
+            peak = max(ends, default=0)
+            if peak < best[1] or not best[1]:
+                best = offsets, peak
+            if best[1] <= bound:
+                return best
+            highest = ends.index(peak)
+            order.remove(highest)
+            order.insert(0, highest)
     return best
 
 
-def _first_fit(pieces: Sequence[Piece], order: Callable[[Piece], Any]) -> tuple[list[int], int]:
-    offsets, peak = [0] * len(pieces), 0
+def _first_fit(pieces: Sequence[Piece], order: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where each piece begins and ends if they are placed in this order."""
+    offsets, ends = [0] * len(pieces), [0] * len(pieces)
     placed: list[int] = []
-    for i in sorted(range(len(pieces)), key=lambda i: order(pieces[i])):
+    for i in order:
         piece, at = pieces[i], 0
         clashes = sorted(
-            (offsets[j], offsets[j] + _rounded(pieces[j].nbytes))
+            (offsets[j], ends[j])
             for j in placed
             if pieces[j].born <= piece.dies and piece.born <= pieces[j].dies
         )
+        size = _rounded(piece.nbytes)
         for low, high in clashes:
-            if at + _rounded(piece.nbytes) <= low:
+            if at + size <= low:
                 break
             at = max(at, high)
-        offsets[i] = at
+        offsets[i], ends[i] = at, at + size
         placed.append(i)
-        peak = max(peak, at + _rounded(piece.nbytes))
-    return offsets, peak
+    return offsets, ends
 
 
 def lower_bound(pieces: Sequence[Piece]) -> int:
