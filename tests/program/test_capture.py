@@ -100,12 +100,13 @@ SIZES = (16, 16, 5, 16, 5, 1, 16, 1, 16)  # short batches, interleaved
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_replay_equals_eager_bit_for_bit(device, optimiser):
+    data = list(batches(SIZES, 8, 5, device))
     eager_model, eager, _ = training(Net, device, optimiser)
-    model, step, _ = training(Net, device, optimiser)
+    expected = [eager(x, y).numpy() for x, y in data]
+    model, step, _ = training(Net, device, optimiser)  # seeds again: dropout draws the same masks
     step = dk.capture(step)
-    for x, y in batches(SIZES, 8, 5, device):
-        expected = eager(x, y).numpy()
-        assert step(x, y).numpy().tobytes() == expected.tobytes()
+    for (x, y), loss in zip(data, expected, strict=True):
+        assert step(x, y).numpy().tobytes() == loss.tobytes()
         poison(step)
     same_states(model, eager_model)
     assert len(programs_of(step)) == len(set(SIZES))
@@ -143,8 +144,11 @@ def test_a_steady_step_allocates_nothing(device):
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # what remains are Python's own objects: views, tuples, the tensor that carries the loss out
-    assert peak - before < 8192
+    # What remains are Python's own objects (views, tuples, the tensor that carries the loss out)
+    # and, on NumPy, the buffers through which its ufuncs walk strided operands: of fixed size, and
+    # far smaller than the first layer's output (1.2 MB).
+    ufuncs = 4 * np.getbufsize() * 8 if device == "numpy" else 0
+    assert peak - before < 8192 + ufuncs
     assert after - before < 1024
 
 
@@ -157,9 +161,10 @@ def test_inference_replays_and_follows_the_weights(device):
     with dk.no_grad():
         first = predict(data[0][0]).numpy()
         assert np.array_equal(first, model(data[0][0]).numpy())
-        model.train()
-        step(*data[1])
-        model.eval()
+    model.train()
+    step(*data[1])
+    model.eval()
+    with dk.no_grad():
         again = predict(data[0][0]).numpy()
         assert not np.array_equal(first, again)
         assert np.array_equal(again, model(data[0][0]).numpy())
