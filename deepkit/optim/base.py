@@ -257,6 +257,10 @@ class Optimizer:
                 rate.write(settings["lr"])
             group.place(states)
 
+    def check_state_dict(self, state: Mapping[str, Any]) -> None:
+        """ValueError if `load_state_dict` would refuse this state; nothing is changed."""
+        list(self._read(state))
+
     def _read(self, state: Mapping[str, Any]) -> Iterator[tuple[Group, dict, list[dict]]]:
         name = type(self).__name__
         kind, groups = state.get("kind"), state.get("groups")

@@ -1,0 +1,190 @@
+"""Checkpoints: a model, its optimiser and all random counters in one safetensors file.
+
+The tensors are named "model.NAME" and "optimizer.NUMBER.NAME"; what is not a tensor stands as JSON
+in the file's metadata.  No pickle: reading a file runs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .nn.module import Module
+from .optim import Optimizer
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written, read or used; the text is one sentence."""
+
+
+@dataclass
+class Checkpoint:
+    """What `load` found.  `model` and `optimizer` are state dictionaries of NumPy arrays."""
+
+    path: Path
+    model: dict[str, np.ndarray]
+    optimizer: dict[str, Any] | None = None
+    random: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def restore(self, model: Module, optimizer: Optimizer | None = None) -> Checkpoint:
+        """Give model, optimiser and the random counters this state.
+
+        CheckpointError, and nothing is changed, if they do not fit.
+        """
+        if optimizer is not None and self.optimizer is None:
+            raise CheckpointError(f"{self.path} holds no state of an optimiser")
+        with _fitting(self.path, "optimiser"):
+            if optimizer is not None and self.optimizer is not None:
+                optimizer.check_state_dict(self.optimizer)
+        with _fitting(self.path, "model"):
+            model.load_state_dict(self.model)
+        if optimizer is not None and self.optimizer is not None:
+            optimizer.load_state_dict(self.optimizer)
+        if self.random is not None:
+            random.set_state(self.random)
+        return self
+
+
+@contextlib.contextmanager
+def _fitting(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        why = str(error).removeprefix("load_state_dict: ")
+        raise CheckpointError(f"{path} is a checkpoint of another {what}: {why}") from error
+
+
+# writing ------------------------------------------------------------------------------------------
+
+
+def save(
+    path: str | os.PathLike[str], model: Module, optimizer: Optimizer | None = None, **extra: Any
+) -> None:
+    """Write model, optimiser, random counters and `extra` (values that JSON has) into one file.
+
+    The file is written under a temporary name in the same folder, synced, and renamed: whatever
+    happens, there is the old file or the new one, whole.  CheckpointError if that is impossible.
+    """
+    where = Path(path)
+    tensors = {f"model.{name}": values for name, values in model.state_dict().items()}
+    about: dict[str, Any] = {"format": FORMAT, "random": random.get_state(), "extra": extra}
+    if optimizer is not None:
+        state = optimizer.state_dict()
+        tensors |= {f"optimizer.{name}": values for name, values in state.pop("state").items()}
+        about["optimizer"] = state
+    try:
+        text = json.dumps(about, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: JSON cannot hold what was given to keep ({error})"
+        ) from None
+    _write(where, tensors, {"deepkit": text, "crc32": _digest(tensors, text)})
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers are numbers too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _digest(tensors: Mapping[str, np.ndarray], text: str) -> str:
+    """A checksum of everything, so that a flipped bit is found."""
+    crc = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        values = tensors[name]
+        crc = zlib.crc32(f"{name} {values.dtype} {values.shape}".encode(), crc)
+        crc = zlib.crc32(values.reshape(-1).view(np.uint8).data, crc)
+    return f"{crc:08x}"
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path} cannot be written: there is no folder {path.parent}")
+    # One name for all attempts: what a killed one leaves behind, the next one overwrites.
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file(tensors, temporary, metadata)
+        _sync(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _sync(path.parent, os.O_RDONLY)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be written ({why})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# reading ------------------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint -> Checkpoint, with `.model`, `.optimizer`, `.extra` and `.restore(...)`.
+
+    A safetensors file of another program is a checkpoint of a model alone.  CheckpointError if
+    there is no such file, or it is damaged, or no safetensors at all.
+    """
+    where = Path(path)
+    tensors, metadata = _read(where)
+    if not metadata.keys() & {"deepkit", "crc32"}:
+        return Checkpoint(where, tensors)
+    text = metadata.get("deepkit", "")
+    if _digest(tensors, text) != metadata.get("crc32"):
+        raise CheckpointError(f"{where} is damaged: its checksum is not that of its contents")
+    about = json.loads(text)
+    if about["format"] > FORMAT:
+        raise CheckpointError(
+            f"{where} has format {about['format']}, but this deepkit reads up to {FORMAT}"
+        )
+    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+    for name, values in tensors.items():
+        kind, _, rest = name.partition(".")
+        parts[kind][rest] = values
+    optimizer = about.get("optimizer")
+    if optimizer is not None:
+        optimizer["state"] = parts["optimizer"]
+    return Checkpoint(where, parts["model"], optimizer, about["random"], about["extra"])
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} does not fit into memory") from error
+    except (SafetensorError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged, or no safetensors file ({error})") from error
