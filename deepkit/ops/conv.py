@@ -340,7 +340,7 @@ def conv1d(
         if not whole(value) or value < 1:
             raise ShapeError(f"conv1d: {what} must be a whole number from 1, not {value!r}")
     ends = (padding, padding) if whole(padding) else padding
-    if not isinstance(ends, str) and not (
+    if ends not in ("same", "valid") and not (
         isinstance(ends, tuple | list) and len(ends) == 2 and all(whole(e) and e >= 0 for e in ends)
     ):
         raise ShapeError(

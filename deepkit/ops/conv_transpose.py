@@ -76,19 +76,19 @@ def conv_transpose2d(
     if b is not None and b.shape != (w.shape[3] * groups,):
         count = w.shape[3] * groups
         raise ShapeError(f"{name}: b is {b.shape} but y has {count} channels   {shapes}")
-    # More rows at the bottom are less padding there; where there is none left, they are zeros.
     ends = settings["padding"]
-    cut = tuple((before, max(after - m, 0)) for (before, after), m in zip(ends, more, strict=True))
-    rest = [max(m - after, 0) for (_, after), m in zip(ends, more, strict=True)]
-    size = tuple(
-        (p - 1) * s + (r - 1) * d + 1 - sum(e)
-        for p, s, r, d, e in zip(x.shape[1:3], strides, window, dilations, cut, strict=True)
-    )
-    if min(size) < 1:
-        raise ShapeError(
-            f"{name}: padding {ends} leaves an output of {size[0]}x{size[1]}   {shapes}"
-        )
-    y = conv2d_dx(x, w, size=size, **(settings | dict(padding=cut)))
-    if any(rest):
-        y = pad(y, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
+    spread = [
+        (p - 1) * s + (r - 1) * d + 1
+        for p, s, r, d in zip(x.shape[1:3], strides, window, dilations, strict=True)
+    ]
+    h, v = (full - sum(e) + m for full, e, m in zip(spread, ends, more, strict=True))
+    if min(h, v) < 1:
+        raise ShapeError(f"{name}: padding {ends} leaves an output of {h}x{v}   {shapes}")
+    if all(m < s for m, s in zip(more, strides, strict=True)):
+        y = conv2d_dx(x, w, size=(h, v), **settings)
+    else:  # no convolution of such an input has this output: add zeros and cut by hand
+        y = conv2d_dx(x, w, size=tuple(spread), **(settings | dict(padding=0)))
+        y = pad(y, ((0, 0), (0, more[0]), (0, more[1]), (0, 0)))
+        (top, _), (left, _) = ends
+        y = y[:, top : top + h, left : left + v]
     return y if b is None else y + b

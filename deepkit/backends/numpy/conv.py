@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from .. import scratch, variants
 from .linear import _activate
 
-COLUMNS = 1 << 22  # numbers in the columns of one block of images: 16 MB of float32
+COLUMNS = 1 << 20  # numbers in the columns of one block of images: 4 MB of float32
 PATCHES = 1 << 18  # numbers in the pixels of one block of images: what caches hold
 
 
