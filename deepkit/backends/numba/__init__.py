@@ -18,6 +18,7 @@ ROOMS = (
     "reduce",
     "linear",
     "conv",
+    "conv_local",
     "pool",
     "softmax",
     "norm",
