@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends import Backend, Variants, get
 from ..card import Sample
-from ..tape import Op, Tensor, launch, no_grad, registry
+from ..tape import Op, Tensor, arranged, launch, no_grad, registry
 from .cases import Arrays, Case, call, case_of, drawn, dtypes_of, fixed, op_of, seeded, shapes_of
 from .memory import Allocate, Place, guard_words
 
@@ -383,25 +383,30 @@ def _check_whole(
     arrays = drawn(op, given, rng, dtype)
     shown = ", ".join("None" if a is None else str(a.shape) for a in arrays) + f", {given.params}"
 
-    def results(where: Backend, inputs: Arrays) -> tuple[list[np.ndarray], list[Any]]:
+    def results(where: Backend, inputs: Arrays, layout: Any) -> tuple[list[np.ndarray], Arrays]:
         tensors = [None if a is None else _tensor(where.upload(a), where) for a in inputs]
+        for i, t in enumerate(tensors):
+            if layout is not None and t is not None and t.shape and t.size and i not in op.inplace:
+                tensors[i] = arranged(t, layout)
         with seeded(0), no_grad():
             found = list(call(op, given, tensors))
         found += [t for i in op.inplace if i < len(tensors) and (t := tensors[i]) is not None]
-        return [t.numpy() for t in found], tensors
+        return [t.numpy() for t in found], [None if t is None else t.numpy() for t in tensors]
 
-    wanted, _ = results(get("numpy"), [_as_float64(a) for a in arrays])
+    wanted, _ = results(get("numpy"), [_as_float64(a) for a in arrays], None)
     length = max(1.0, sum(a.size for a in arrays if a is not None))
-    (first, tensors), (second, _) = results(backend, arrays), results(backend, arrays)
-    for i, (a, b, want) in enumerate(zip(first, second, wanted, strict=True)):
-        what = f"{op.name} on '{backend.name}': result {i}"
-        _same_bits(what, a, b, shown)
-        magnitude = None
-        if want.dtype.kind == "f" and not op.exact:
-            magnitude = np.abs(want) + np.max(np.abs(want), initial=1.0)
-        _close(what, a, Expected(want, magnitude, length), shown, op.tolerance)
-    for i, (before, t) in enumerate(zip(arrays, tensors, strict=True)):
-        if before is None or i in op.inplace:
-            continue
-        if not np.array_equal(_bits(t.numpy()), _bits(before)):
-            raise CheckError(f"{op.name} on '{backend.name}': an input was changed   ({shown})")
+    for layout in [None, *(_known_layouts(backend) if backend.arranges else ())]:
+        where = f"{op.name} on '{backend.name}'" + (f" in layout {layout!r}" if layout else "")
+        (first, after), (second, _) = (results(backend, arrays, layout) for _ in range(2))
+        for i, (a, b, want) in enumerate(zip(first, second, wanted, strict=True)):
+            what = f"{where}: result {i}"
+            _same_bits(what, a, b, shown)
+            magnitude = None
+            if want.dtype.kind == "f" and not op.exact:
+                magnitude = np.abs(want) + np.max(np.abs(want), initial=1.0)
+            _close(what, a, Expected(want, magnitude, length), shown, op.tolerance)
+        for i, (before, now) in enumerate(zip(arrays, after, strict=True)):
+            if before is None or now is None or i in op.inplace:
+                continue
+            if not np.array_equal(_bits(before), _bits(now)):
+                raise CheckError(f"{where}: an input was changed   ({shown})")

@@ -356,7 +356,8 @@ def test_random_graphs_in_second_order(graph, seed):
 @settings(settings.get_profile("slow"))
 def test_random_graphs_at_length(graph, seed):
     shapes, nodes, outputs = graph
-    arrays = [np.random.default_rng(seed).standard_normal(s) for s in shapes]
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(s) for s in shapes]
     check_grad(run_graph(nodes, outputs), arrays, seed=seed)
     check_grad2(run_graph(nodes, outputs), arrays, seed=seed)
 
