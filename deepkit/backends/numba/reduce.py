@@ -17,19 +17,22 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from .elementwise import broadcast_copy
 from .lanes import CHUNK, Lanes, padded
 from .launch import flt, i64ptr, kernel, launch, ptr, size
 from .rows import Shape, merged, number, strides, typed, walked, wide_tile, word
-from .simd import at
+from .simd import INT, at
 
 SUM, MAX, MIN = range(3)
 
 _least, _most = min, max  # here `min` and `max` are ops
 
 
-@numba.njit
+@numba.njit(forceinline=True)  # where `count` is a constant, LLVM needs no loop
 def _absorb(op, totals, x, count):
     if op == SUM:
         for i in range(count):
@@ -43,6 +46,14 @@ def _absorb(op, totals, x, count):
 
 
 @numba.njit
+def _place(row, n1, n0, x2, x1, x0):
+    """The offset of a row, numbered over the axes (.., n1, n0)."""
+    if row < n0:  # mostly there is one axis only, and divisions take time
+        return row * x0
+    return row // (n0 * n1) * x2 + row // n0 % n1 * x1 + row % n0 * x0
+
+
+@numba.njit(forceinline=True)
 def _begin(totals, initial, count):
     value = number(totals, initial)
     for i in range(count):
@@ -70,7 +81,7 @@ def _columns(
         else:
             begin, end = t * width // n, (t + 1) * width // n
         for row in range(low, high):
-            place = start_x + row // (n0 * n1) * x2 + row // n0 % n1 * x1 + row % n0 * x0
+            place = start_x + _place(row, n1, n0, x2, x1, x0)
             corner = at(x, first * inner_x + place * wide)
             result = at(y, first * inner_y + (start_y + row) * width)
             for i in range(begin, end, 256):
@@ -89,6 +100,69 @@ def _columns(
                     result[i + j] = totals[j]
 
 
+@intrinsic
+def _sum_floats(typing: Any, x: Any, count: Any) -> Any:
+    """x[0] + ... + x[count - 1] in float64: 32 sums side by side, then 8, then what is left."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, length = args
+        double, size_of = ir.DoubleType(), context.get_abi_sizeof(context.get_value_type(x.dtype))
+        source = ir.VectorType(context.get_value_type(x.dtype), 8)
+        vector = ir.VectorType(double, 8)
+
+        def vector_at(offset: Any) -> Any:
+            where = builder.bitcast(builder.gep(pointer, [offset]), source.as_pointer())
+            value = builder.load(where, align=size_of)
+            return value if x.dtype == types.float64 else builder.fpext(value, vector)
+
+        def add(total: Any, value: Any) -> None:
+            builder.store(builder.fadd(builder.load(total), value), total)
+
+        zeros = ir.Constant(vector, [0.0] * 8)
+        totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(4)]
+        most, whole = (builder.and_(length, INT(-step)) for step in (32, 8))
+        with cgutils.for_range_slice(builder, INT(0), most, INT(32), INT) as (i, _):
+            for k, total in enumerate(totals):
+                add(total, vector_at(builder.add(i, INT(8 * k))))
+        with cgutils.for_range_slice(builder, most, whole, INT(8), INT) as (i, _):
+            add(totals[0], vector_at(i))
+        one, two, three, four = (builder.load(total) for total in totals)
+        both = builder.fadd(builder.fadd(one, two), builder.fadd(three, four))
+        reduce = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(double, [double, vector]),
+            "llvm.vector.reduce.fadd.v8f64",
+        )
+        start = ir.Constant(double, 0.0)
+        result = cgutils.alloca_once_value(
+            builder, builder.call(reduce, [start, both], fastmath=("reassoc",))
+        )
+        with cgutils.for_range_slice(builder, whole, length, INT(1), INT) as (i, _):
+            value = builder.load(builder.gep(pointer, [i]))
+            add(result, value if x.dtype == types.float64 else builder.fpext(value, double))
+        return builder.load(result)
+
+    return types.float64(x, types.int64), generate
+
+
+def _sum_run(x, count):
+    raise NotImplementedError
+
+
+@numba.extending.overload(_sum_run)
+def _sum_run_of(x, count):
+    if isinstance(x.dtype, types.Float):
+        return lambda x, count: _sum_floats(x, count)
+
+    def whole(x, count):
+        total = 0
+        for i in range(count):
+            total += np.int64(x[i])
+        return total
+
+    return whole
+
+
 @kernel
 def _runs(
     t, n, y: ptr, x: ptr, op: size, columns: size, span: size, count: size, inner_x: size,
@@ -99,10 +173,12 @@ def _runs(
     """y[row] = scale * total of x[row, (m2, m1, m0), column < count]."""
     totals = wide_tile(x)
     factor = number(totals, scale)
-    rows, some = n2 * n1 * n0, _least(64, span)
+    rows = n2 * n1 * n0
     for row in range(t * rows // n, (t + 1) * rows // n):
-        place = start_x + row // (n0 * n1) * x2 + row // n0 % n1 * x1 + row % n0 * x0
-        _begin(totals, initial, some)
+        place = start_x + _place(row, n1, n0, x2, x1, x0)
+        total = number(totals, initial)
+        if op != SUM:
+            _begin(totals, initial, 64)
         for first in range(0, count, span):
             wide = _least(span, columns - first) if inner_x > 0 else 1
             valid = _least(span, count - first)
@@ -112,18 +188,19 @@ def _runs(
                     line = at(corner, (i2 * s2 + i1 * s1) * wide)
                     for i0 in range(m0):
                         run = at(line, i0 * s0 * wide)
+                        if op == SUM:
+                            total += _sum_run(run, valid)
+                            continue
                         for i in range(0, valid - 63, 64):
                             _absorb(op, totals, at(run, i), 64)
                         rest = valid & -64
-                        _absorb(op, totals, at(run, rest), valid - rest)
-        if some == 64:
-            for half in (32, 16, 8):
-                _absorb(op, totals, at(totals, half), half)
-            some_left = 8
+                        if rest < valid:
+                            _absorb(op, totals, at(run, rest), valid - rest)
+        if op == SUM:
+            totals[0] = total
         else:
-            some_left = some
-        for i in range(1, some_left):
-            _absorb(op, totals, at(totals, i), 1)
+            for i in range(1, 64):
+                _absorb(op, totals, at(totals, i), 1)
         totals[0] *= factor
         if more:
             _absorb(op, totals, at(y, start_y + row), 1)
