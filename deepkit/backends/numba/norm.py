@@ -1,12 +1,12 @@
 """Normalisation in lanes.
 
-    batch   [64 images of a channel], every C rows      one channel after the other: its values are
-                                                        read for the mean, again for the variance,
-                                                        again to be written, and stay in the cache
-    layer   [positions][a row of D][64 images]          64 rows at once, one in each lane
-    local   [positions][C][64 images]                   windows of rows
+    batch   [positions][C][64 images]       4 channels at a time: their values are read for the
+                                            mean, for the variance, and to be written
+    layer   [positions][D][64 images]       64 rows of D at once, one in each lane
+    local   [positions][C][64 images]       windows of channels, 64 at once
 
 Sums over a batch are taken in float64, in 64 partial sums; spare lanes are left out of them.
+A thread has whole channels, so how many threads there are changes no sum.
 """
 
 from __future__ import annotations
@@ -55,15 +55,46 @@ def _normalise(y, x, residual, add, middle, scale, shift, floor, width):
 
 
 @numba.njit
-def _normalise_channel(
-    y, x, residual, add, lanes, positions, channels, c, middle, scale, shift, floor
+def _normalise_channels(
+    y, x, residual, add, lanes, positions, channels, low, high, middle, scale, shift, floor
 ):
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
         for p in range(positions):
-            start = first * positions * channels + (p * channels + c) * width
-            _normalise(at(y, start), at(x, start), at(residual, start), add, middle, scale, shift,
-                       floor, width)  # fmt: skip
+            start = first * positions * channels + p * channels * width
+            for c in range(low, high):
+                row = start + c * width
+                _normalise(at(y, row), at(x, row), at(residual, row), add, middle[c - low],
+                           scale[c - low], shift[c - low], floor, width)  # fmt: skip
+
+
+@numba.njit
+def _sum_channels(sums, x, count, lanes, positions, channels, low, high):
+    """sums[c][64] = the values of channels low .. high, in each lane."""
+    _clear(sums, 64 * (high - low))
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        for p in range(positions):
+            block = at(x, first * positions * channels + (p * channels + low) * width)
+            for c in range(high - low):
+                row, total = at(block, c * width), at(sums, c * 64)
+                for i in range(min(width, count - first)):
+                    total[i] += row[i]
+
+
+@numba.njit
+def _sum_squares(sums, x, middle, count, lanes, positions, channels, low, high):
+    """sums[c][64] = the squared distances from the middle of each channel."""
+    _clear(sums, 64 * (high - low))
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        for p in range(positions):
+            block = at(x, first * positions * channels + (p * channels + low) * width)
+            for c in range(high - low):
+                row, total, center = at(block, c * width), at(sums, c * 64), middle[c]
+                for i in range(min(width, count - first)):
+                    distance = numba.float64(row[i] - center)
+                    total[i] += distance * distance
 
 
 @kernel
@@ -72,39 +103,28 @@ def _train(
     running_mean: ptr, running_var: ptr, count: size, lanes: size, positions: size,
     channels: size, given: size, momentum: flt, eps: flt, floor: flt,
 ):  # fmt: skip
-    sums = wide_tile(x)
+    sums, middle, scale, shift = wide_tile(x), tile(x), tile(x), tile(x)
     rows, move = float(count * positions), real(momentum)
-    for c in range(t * channels // n, (t + 1) * channels // n):
-        _clear(sums, 64)
-        for first in range(0, lanes, 64):
-            width = chunk_width(first, lanes)
-            for p in range(positions):
-                row = at(x, first * positions * channels + (p * channels + c) * width)
-                for i in range(min(width, count - first)):
-                    sums[i] += row[i]
-        mean[c] = _added(sums) / rows
-        middle = mean[c]
-        _clear(sums, 64)
-        for first in range(0, lanes, 64):
-            width = chunk_width(first, lanes)
-            for p in range(positions):
-                row = at(x, first * positions * channels + (p * channels + c) * width)
-                for i in range(min(width, count - first)):
-                    distance = numba.float64(row[i] - middle)
-                    sums[i] += distance * distance
-        squares = _added(sums)
-        invstd[c] = 1 / math.sqrt(squares / rows + real(eps))
-        if given & 8:
-            running_mean[c] = (1 - move) * running_mean[c] + move * middle
-        if given & 16:
-            running_var[c] = (1 - move) * running_var[c] + move * (squares / (rows - 1))
-        scale, shift = invstd[c], like(x, 0.0)
-        if given & 1:
-            scale *= gamma[c]
-        if given & 2:
-            shift = beta[c]
-        _normalise_channel(y, x, residual, given & 4, lanes, positions, channels, c, middle, scale,
-                           shift, number(x, floor))  # fmt: skip
+    groups = (channels + 3) // 4
+    for group in range(t * groups // n, (t + 1) * groups // n):
+        low, high = 4 * group, min(4 * group + 4, channels)
+        _sum_channels(sums, x, count, lanes, positions, channels, low, high)
+        for c in range(low, high):
+            middle[c - low] = _added(at(sums, (c - low) * 64)) / rows
+            mean[c] = middle[c - low]
+        _sum_squares(sums, x, middle, count, lanes, positions, channels, low, high)
+        for c in range(low, high):
+            k = c - low
+            squares = _added(at(sums, k * 64))
+            invstd[c] = 1 / math.sqrt(squares / rows + real(eps))
+            if given & 8:
+                running_mean[c] = (1 - move) * running_mean[c] + move * middle[k]
+            if given & 16:
+                running_var[c] = (1 - move) * running_var[c] + move * (squares / (rows - 1))
+            scale[k] = invstd[c] * gamma[c] if given & 1 else invstd[c]
+            shift[k] = beta[c] if given & 2 else like(x, 0.0)
+        _normalise_channels(y, x, residual, given & 4, lanes, positions, channels, low, high,
+                            middle, scale, shift, number(x, floor))  # fmt: skip
 
 
 def _given(*operands: Any) -> int:
@@ -137,15 +157,17 @@ def _infer(
     running_var: ptr, count: size, lanes: size, positions: size, channels: size, given: size,
     eps: flt, floor: flt,
 ):  # fmt: skip
-    for c in range(t * channels // n, (t + 1) * channels // n):
-        scale = like(x, 1.0) / math.sqrt(running_var[c] + number(x, eps))
-        shift = like(x, 0.0)
-        if given & 1:
-            scale *= gamma[c]
-        if given & 2:
-            shift = beta[c]
-        _normalise_channel(y, x, residual, given & 4, lanes, positions, channels, c,
-                           running_mean[c], scale, shift, number(x, floor))  # fmt: skip
+    middle, scale, shift = tile(x), tile(x), tile(x)
+    groups = (channels + 3) // 4
+    for group in range(t * groups // n, (t + 1) * groups // n):
+        low, high = 4 * group, min(4 * group + 4, channels)
+        for c in range(low, high):
+            factor = like(x, 1.0) / math.sqrt(running_var[c] + number(x, eps))
+            middle[c - low] = running_mean[c]
+            scale[c - low] = factor * gamma[c] if given & 1 else factor
+            shift[c - low] = beta[c] if given & 2 else like(x, 0.0)
+        _normalise_channels(y, x, residual, given & 4, lanes, positions, channels, low, high,
+                            middle, scale, shift, number(x, floor))  # fmt: skip
 
 
 def batch_norm_infer(
@@ -157,38 +179,50 @@ def batch_norm_infer(
     activate(y, activation)
 
 
+@numba.njit
+def _normalise_dx(dx, g, x, middle, inverse, slope, level, scale, width):
+    for i in range(width):
+        hat = (x[i] - middle) * inverse
+        dx[i] = (g[i] - level - hat * slope) * scale
+
+
 @kernel
 def _train_dx(
     t, n, dx: ptr, dgamma: ptr, dbeta: ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr,
     count: size, lanes: size, positions: size, channels: size, scaled: size,
 ):  # fmt: skip
-    products, sums = wide_tile(x), wide_tile(x)
+    products, sums, slope, level, scale = wide_tile(x), wide_tile(x), tile(x), tile(x), tile(x)
     rows = like(x, count * positions)
-    for c in range(t * channels // n, (t + 1) * channels // n):
-        middle, inverse = mean[c], invstd[c]
-        _clear(products, 64)
-        _clear(sums, 64)
+    groups = (channels + 3) // 4
+    for group in range(t * groups // n, (t + 1) * groups // n):
+        low, high = 4 * group, min(4 * group + 4, channels)
+        _clear(products, 256)
+        _clear(sums, 256)
         for first in range(0, lanes, 64):
             width = chunk_width(first, lanes)
             for p in range(positions):
-                start = first * positions * channels + (p * channels + c) * width
-                arrived, row = at(g, start), at(x, start)
-                for i in range(min(width, count - first)):
-                    value = numba.float64(arrived[i])
-                    sums[i] += value
-                    products[i] += value * numba.float64((row[i] - middle) * inverse)
-        dgamma[c], dbeta[c] = _added(products), _added(sums)
-        slope, level, scale = dgamma[c] / rows, dbeta[c] / rows, inverse
-        if scaled:
-            scale *= gamma[c]
+                start = first * positions * channels + p * channels * width
+                for c in range(low, high):
+                    arrived, row = at(g, start + c * width), at(x, start + c * width)
+                    product, total = at(products, (c - low) * 64), at(sums, (c - low) * 64)
+                    middle, inverse = mean[c], invstd[c]
+                    for i in range(min(width, count - first)):
+                        value = numba.float64(arrived[i])
+                        total[i] += value
+                        product[i] += value * numba.float64((row[i] - middle) * inverse)
+        for c in range(low, high):
+            k = c - low
+            dgamma[c], dbeta[c] = _added(at(products, k * 64)), _added(at(sums, k * 64))
+            slope[k], level[k] = dgamma[c] / rows, dbeta[c] / rows
+            scale[k] = invstd[c] * gamma[c] if scaled else invstd[c]
         for first in range(0, lanes, 64):
             width = chunk_width(first, lanes)
             for p in range(positions):
-                start = first * positions * channels + (p * channels + c) * width
-                arrived, row, target = at(g, start), at(x, start), at(dx, start)
-                for i in range(width):
-                    hat = (row[i] - middle) * inverse
-                    target[i] = (arrived[i] - level - hat * slope) * scale
+                start = first * positions * channels + p * channels * width
+                for c in range(low, high):
+                    place, k = start + c * width, c - low
+                    _normalise_dx(at(dx, place), at(g, place), at(x, place), mean[c], invstd[c],
+                                  slope[k], level[k], scale[k], width)  # fmt: skip
 
 
 def batch_norm_dx(
@@ -206,7 +240,7 @@ def _layer(
     t, n, y: ptr, mean: ptr, invstd: ptr, x: ptr, gamma: ptr, beta: ptr, lanes: size,
     positions: size, length: size, given: size, eps: flt,
 ):  # fmt: skip
-    sums = wide_tile(x)
+    sums, middle, inverse = wide_tile(x), tile(x), tile(x)
     one, nothing = like(x, 1.0), like(x, 0.0)
     strips = (lanes + 63) // 64 * positions
     for task in range(t * strips // n, (t + 1) * strips // n):
@@ -214,8 +248,6 @@ def _layer(
         width = chunk_width(first, lanes)
         start = first * positions * length + position * length * width
         source, target = at(x, start), at(y, start)
-        middle = at(mean, first * positions + position * width)
-        inverse = at(invstd, first * positions + position * width)
         _clear(sums, width)
         for j in range(length):
             for i in range(width):
@@ -235,6 +267,9 @@ def _layer(
             for i in range(width):
                 hat = (source[j * width + i] - middle[i]) * inverse[i]
                 target[j * width + i] = hat * scale + shift
+        for i in range(width):
+            mean[first * positions + position * width + i] = middle[i]
+            invstd[first * positions + position * width + i] = inverse[i]
 
 
 def _row_sizes(x: Lanes, axes: int) -> tuple[int, int]:
@@ -256,21 +291,27 @@ def _layer_sums(
     lanes: size, positions: size, length: size,
 ):  # fmt: skip
     products, sums = wide_tile(x), wide_tile(x)
-    for j in range(t * length // n, (t + 1) * length // n):
-        _clear(products, 64)
-        _clear(sums, 64)
+    groups = (length + 3) // 4
+    for group in range(t * groups // n, (t + 1) * groups // n):
+        low, high = 4 * group, min(4 * group + 4, length)
+        _clear(products, 256)
+        _clear(sums, 256)
         for first in range(0, lanes, 64):
             width = chunk_width(first, lanes)
             for p in range(positions):
-                start = first * positions * length + (p * length + j) * width
-                arrived, row = at(g, start), at(x, start)
                 middle = at(mean, first * positions + p * width)
                 inverse = at(invstd, first * positions + p * width)
-                for i in range(min(width, count - first)):
-                    value = numba.float64(arrived[i])
-                    sums[i] += value
-                    products[i] += value * numba.float64((row[i] - middle[i]) * inverse[i])
-        dgamma[j], dbeta[j] = _added(products), _added(sums)
+                for j in range(low, high):
+                    place = first * positions * length + (p * length + j) * width
+                    arrived, row = at(g, place), at(x, place)
+                    product, total = at(products, (j - low) * 64), at(sums, (j - low) * 64)
+                    for i in range(min(width, count - first)):
+                        value = numba.float64(arrived[i])
+                        total[i] += value
+                        product[i] += value * numba.float64((row[i] - middle[i]) * inverse[i])
+        for j in range(low, high):
+            dgamma[j] = _added(at(products, (j - low) * 64))
+            dbeta[j] = _added(at(sums, (j - low) * 64))
 
 
 @kernel
@@ -278,7 +319,8 @@ def _layer_dx(
     t, n, dx: ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr, lanes: size,
     positions: size, length: size, scaled: size,
 ):  # fmt: skip
-    products, sums, slope, level = wide_tile(x), wide_tile(x), tile(x), tile(x)
+    products, sums = wide_tile(x), wide_tile(x)
+    slope, level, middle, inverse = tile(x), tile(x), tile(x), tile(x)
     one = like(x, 1.0)
     strips = (lanes + 63) // 64 * positions
     for task in range(t * strips // n, (t + 1) * strips // n):
@@ -286,8 +328,9 @@ def _layer_dx(
         width = chunk_width(first, lanes)
         start = first * positions * length + position * length * width
         arrived, source, target = at(g, start), at(x, start), at(dx, start)
-        middle = at(mean, first * positions + position * width)
-        inverse = at(invstd, first * positions + position * width)
+        for i in range(width):
+            middle[i] = mean[first * positions + position * width + i]
+            inverse[i] = invstd[first * positions + position * width + i]
         _clear(products, width)
         _clear(sums, width)
         for j in range(length):
@@ -350,7 +393,7 @@ def _local(
     t, n, y: ptr, x: ptr, lanes: size, positions: size, channels: size, before: size, after: size,
     rate: flt, beta: flt, k: flt,
 ):  # fmt: skip
-    scale = tile(x)
+    scale, power = tile(x), tile(x)
     strips = (lanes + 63) // 64 * positions
     for task in range(t * strips // n, (t + 1) * strips // n):
         first, position = 64 * (task // positions), task % positions
@@ -359,9 +402,9 @@ def _local(
         source, target = at(x, start), at(y, start)
         for c in range(channels):
             _scales(scale, source, c, channels, before, after, width, number(x, rate), number(x, k))
-            _power(scale, scale, number(x, beta), width)
+            _power(power, scale, number(x, beta), width)
             for i in range(width):
-                target[c * width + i] = source[c * width + i] * scale[i]
+                target[c * width + i] = source[c * width + i] * power[i]
 
 
 def local_response_norm(
