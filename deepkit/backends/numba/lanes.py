@@ -254,6 +254,10 @@ def _sliced_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> A
     return ((LANES,), (LANES,)) if params["slices"][0] == (0, shapes[0][0], 1) else None
 
 
+def _transposed_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
+    return ((LANES,), (LANES,)) if params["axes"][0] == 0 else None
+
+
 def _unsliced_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
     return ((LANES,), (LANES,)) if params["slices"][0] == (0, out_shapes[0][0], 1) else None
 
@@ -270,6 +274,7 @@ _KEEPS_LANES = {
     ),
     "join": _joined,
     "pad": _padded_inside,
+    "transpose": _transposed_inside,
     "slice": _sliced_inside,
     "unslice": _unsliced_inside,
 }
