@@ -49,6 +49,7 @@ class RunFolder(Callback):
     ) -> None:
         self.path, self.overwrite = Path(path), overwrite
         self.title, self.classes, self.about = title, classes, dict(about or {})
+        self.saved = 0  # the epoch of the checkpoint
 
     def check(self, resumed: str | PathLike[str] | None = None) -> None:
         """Raise RunFolderError if the folder cannot take this run; change nothing."""
@@ -63,14 +64,15 @@ class RunFolder(Callback):
                 return
             if any(self.path.iterdir()):
                 raise RunFolderError(
-                    f"out: the folder {self.path} is not empty; name another, or ask to resume "
-                    "from its checkpoint or to overwrite its run"
+                    f"out: the folder {self.path} is not empty; name another (--out), go on with "
+                    "its run (--resume), or replace it (--overwrite)"
                 )
         except OSError as error:
             raise self._unwritable(error) from error
 
     def on_train_begin(self, run: Run) -> None:
         self.check(run.resumed)
+        self.saved = run.epoch
         own = run.resumed and Path(run.resumed).resolve().parent == self.path.resolve()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,7 @@ class RunFolder(Callback):
         # the checkpoint first: it holds the history, from which the tables can be written again
         try:
             run.save(self.path / CHECKPOINT)
+            self.saved = run.epoch
             run.history.to_csv(self.path / CSV)
             run.history.to_jsonl(self.path / JSON_LINES)
         except OSError as error:

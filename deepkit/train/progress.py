@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 TABLE = (  # heading, column, format, width
@@ -20,6 +22,19 @@ TABLE = (  # heading, column, format, width
 )
 PATIENCE = 1.0  # seconds in which a first step needs no explanation
 PULSE = 10.0  # seconds between two lines where there is no terminal
+
+
+@contextlib.contextmanager
+def waiting(note: str, on: bool = True) -> Iterator[None]:
+    """Print `note` to stderr if the block takes longer than a second."""
+    timer = threading.Timer(PATIENCE, print_note, [note])
+    timer.daemon = True
+    if on:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Progress:

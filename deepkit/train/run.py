@@ -93,9 +93,9 @@ class Run:
         self.loader.load_state_dict(state["loader"])
         try:
             loaded.restore(self.model, self.optimizer)
-        except ValueError as error:
+        except ValueError:
             self.loader.load_state_dict(before)
-            raise ValueError(f"resume: {path} does not fit: {error}") from error
+            raise
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         self.history = History(state["history"])

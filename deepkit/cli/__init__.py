@@ -1,0 +1,132 @@
+"""The command `deepkit`: one module a command, imported when it is called.
+
+A command's module has `DESCRIPTION`, `EXAMPLES`, `add_arguments(parser)` and
+`run(arguments) -> exit code`. Bad input of any kind becomes one sentence on stderr and exit code 2;
+Ctrl-C is 130, as shells have it; what is left is a bug, and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+COMMANDS = {
+    "train": "train a model on a data set, into a folder",
+    "eval": "test a checkpoint on a data set",
+    "devices": "which devices work here, and why others do not",
+    "summary": "a model's layers, shapes, parameters and operations",
+}
+
+
+class UsageError(Exception):
+    """Something that the user gave and that cannot be; one sentence."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence, with the nearest option that exists."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            unknown = message.split(": ", 1)[1].split()
+            message = f"unknown {'option' if unknown[0][0] == '-' else 'argument'} {unknown[0]}"
+            hint = did_you_mean(unknown[0].split("=")[0], list(self._option_string_actions))
+        raise UsageError(f"{message}{hint}   ({self.prog} --help lists what there is)")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` or nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` (sys.argv's if None) -> its exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    name = given[0] if given and given[0] in COMMANDS else ""
+    try:
+        return _run(name, given)
+    except SystemExit as stop:  # argparse: after --help and --version
+        return int(stop.code or 0)
+    except KeyboardInterrupt as stop:
+        return _say(name, str(stop) or "interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if "DEEPKIT_TRACEBACK" in os.environ or not isinstance(error, user_errors()):
+            raise
+        return _say(name, _sentence(error), 2)
+
+
+def _run(name: str, given: list[str]) -> int:
+    if not name:
+        parser = _top_parser()
+        options = [g for g in given if g in ("-h", "--help", "--version")]
+        if given and not options:
+            hint = did_you_mean(given[0], list(COMMANDS))
+            raise UsageError(
+                f"unknown command '{given[0]}'{hint}   (commands: {', '.join(COMMANDS)})"
+            )
+        if not given:
+            parser.print_help()
+            return 2
+        parser.parse_args(options)
+    command = importlib.import_module(f".{name}", __name__)
+    parser = Parser(
+        prog=f"deepkit {name}",
+        description=command.DESCRIPTION,
+        epilog="examples:\n" + "".join(f"  {line}\n" for line in command.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    code: int = command.run(parser.parse_args(given[1:]))
+    sys.stdout.flush()
+    return code
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    version = sys.modules[__name__.split(".")[0]].__version__
+    lines = [f"  {name:10}{text}" for name, text in COMMANDS.items()]
+    parser = Parser(
+        prog="deepkit",
+        usage="deepkit COMMAND [options]",
+        description="Deep learning on NumPy, Numba and CUDA.",
+        epilog="commands (each has --help):\n"
+        + "\n".join(lines)
+        + "\n\nexample:\n  deepkit train lenet5 --data digits --out runs/digits",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"deepkit {version}")
+    return parser
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """Exceptions that speak of what the user gave, not of a bug."""
+    from ..backends import DeviceError
+    from ..train import TrainingError
+
+    # DataError, ShapeError, CheckpointError and RunFolderError are ValueErrors
+    # and NotImplementedError is how a backend says that it lacks a kernel
+    named = (UsageError, DeviceError, TrainingError)
+    return (*named, ValueError, NotImplementedError, OSError, MemoryError)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; a smaller --batch-size needs less"
+    return " ".join(str(error).split("\n"))
+
+
+def _say(name: str, text: str, code: int) -> int:
+    print(f"deepkit {name}: {text}" if name else f"deepkit: {text}", file=sys.stderr, flush=True)
+    return code

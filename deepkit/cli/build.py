@@ -1,0 +1,186 @@
+"""From names to things: the device, a model that fits the data, and data that fit the model."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..nn import Module
+
+Shape = tuple[int, int, int]  # height, width, channels
+
+HIDDEN = (256, 128)  # of the mlp
+MOST_BYTES = 2**31  # that enlarged images may take
+IMAGENET = ("alexnet", "googlenet", "vgg", "resnet18", "resnet34", "resnet50", "resnet101")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a checkpoint has to say of a model so that it can be built and fed again."""
+
+    model: str
+    sizes: tuple[int, ...]  # what its function takes by place
+    options: dict[str, Any]  # and by name
+    shape: Shape  # of the images that it sees
+    classes: tuple[str, ...]
+
+    @classmethod
+    def recorded(cls, saved: dict[str, Any]) -> Plan:
+        """The plan that a checkpoint holds as plain values."""
+        lists = {name: tuple(saved[name]) for name in ("sizes", "shape", "classes")}
+        return cls(saved["model"], options=saved["options"], **lists)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+    def build(self) -> Module:
+        """A new model, on the device in force."""
+        from .. import models
+
+        return models.get(self.model, *self.sizes, **self.options)
+
+
+def check_model(name: str) -> None:
+    """Raise a sentence for a model that does not exist."""
+    from .. import models
+
+    known = models.names()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UsageError(f"unknown model '{name}'{hint}   (models: {', '.join(known)})")
+
+
+def plan_for(name: str, shape: Shape, classes: tuple[str, ...]) -> Plan:
+    """The model of that name for images of this shape, which it may want in another size."""
+    from .. import models
+
+    check_model(name)
+    height, width, channels = shape
+    if name == "mlp":
+        return Plan(name, (height * width * channels, *HIDDEN, len(classes)), {}, shape, classes)
+    side = _side(name, height, width)
+    parameters = inspect.signature(models.MODELS[name]).parameters
+    options: dict[str, Any] = {"classes": len(classes)}
+    options |= {"channels": channels} if "channels" in parameters else {}
+    options |= {"size": side} if side is not None and "size" in parameters else {}
+    seen = shape if side is None else (side, side, channels)
+    return Plan(name, (), options, seen, classes)
+
+
+def _side(name: str, height: int, width: int) -> int | None:
+    """The height and width that a model wants for such images; None takes them as they are."""
+    largest, least = max(height, width), min(height, width)
+    if name == "lenet5":
+        return 32 if height == width == 32 else 28
+    if name == "lenet1":
+        return 28
+    if name == "alexnet":
+        return 227
+    if name.startswith("vgg"):
+        return max(1, -(-largest // 32)) * 32
+    if name.startswith(IMAGENET):  # they halve five times
+        return 32 if least < 32 else None
+    return None
+
+
+def load_data(
+    data: str, root: str | None, model: str, size: tuple[int, int] | None, quiet: bool
+) -> tuple[Dataset, Dataset, Plan]:
+    """The training and the test part of a data set, and the plan of a model that fits both."""
+    check_model(model)
+    with _reading(data, quiet):
+        train, test = (_load(data, root, part, size) for part in ("train", "test"))
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise UsageError(
+                f"{train.name}: training images are {shown(train.images.shape[1:])} but test "
+                f"images {shown(test.images.shape[1:])}; --size H,W makes them one size"
+            )
+        plan = plan_for(model, train.images.shape[1:], _all_classes(train, test))
+        return (
+            _sized(train, plan, data, root, "train"),
+            _sized(test, plan, data, root, "test"),
+            plan,
+        )
+
+
+def load_for(plan: Plan, data: str, root: str | None, split: str | None, quiet: bool) -> Dataset:
+    """A part of a data set as a model that is already trained wants to see it."""
+    with _reading(data, quiet):
+        found = _load(data, root, split, plan.shape[:2])
+    if found.images.shape[3] != plan.shape[2]:
+        raise UsageError(
+            f"{found.name}: images have {found.images.shape[3]} channels but the checkpoint's "
+            f"{plan.model} sees {shown(plan.shape)}"
+        )
+    return found
+
+
+def shown(shape: tuple[int, ...]) -> str:
+    """(28, 28, 1) as 28x28x1."""
+    return "x".join(map(str, shape))
+
+
+def _reading(data: str, quiet: bool) -> Any:
+    from ..train.progress import waiting
+
+    return waiting(f"reading {data} ...", not quiet)
+
+
+def _load(data: str, root: str | None, split: str | None, size: Any) -> Dataset:
+    from ..data import Dataset, load
+
+    found = load(data, root, split, size=size)
+    if found.images.dtype == np.uint8:
+        return found
+    return Dataset(found.images.astype(np.float32), found.labels, found.classes, found.name)
+
+
+def _sized(found: Dataset, plan: Plan, data: str, root: str | None, split: str) -> Dataset:
+    """The same data in the size that the model wants."""
+    if found.images.shape[1:3] == plan.shape[:2]:
+        return found
+    needed = len(found.images) * int(np.prod(plan.shape)) * found.images.itemsize
+    if needed > MOST_BYTES:
+        raise UsageError(
+            f"{plan.model} sees images of {shown(plan.shape[:2])}; the {len(found.images):,} of "
+            f"{found.name} would take {needed / 2**30:.1f} GiB in that size; choose another model"
+        )
+    return _load(data, root, split, plan.shape[:2])
+
+
+def _all_classes(train: Dataset, test: Dataset) -> tuple[str, ...]:
+    """The classes of both parts; where only labels tell, a part may lack the last ones."""
+    longer, shorter = sorted((train.classes, test.classes), key=len, reverse=True)
+    if longer[: len(shorter)] != shorter:
+        only = sorted(set(longer) ^ set(shorter))
+        raise UsageError(
+            f"{train.name}: class '{only[0]}' is in only one of the training and the test part"
+            if only
+            else f"{train.name}: training and test part have their classes in different orders"
+        )
+    return longer
+
+
+# devices ------------------------------------------------------------------------------------------
+
+
+def choose_device(name: str, quiet: bool) -> tuple[str, str]:
+    """The device to use, and a few words on why it is that one."""
+    from .. import backends
+    from ..train.progress import waiting
+
+    with waiting("loading the backend ...", not quiet):
+        chosen = backends.get(name).name
+        if name != "auto":
+            return chosen, ""
+        better = backends.PREFERENCE[: backends.PREFERENCE.index(chosen)]
+        reasons = [f"; {other}: {backends.why_not(other)}" for other in better]
+    return chosen, f"chosen by auto{''.join(reasons)}"

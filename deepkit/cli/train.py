@@ -1,0 +1,232 @@
+"""`deepkit train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import UsageError
+from .build import Plan, choose_device, load_data, shown
+from .options import add_data, add_device, number, size, whole
+from .recipe import (
+    AUGMENTATIONS,
+    RATES,
+    SCHEDULES,
+    UNIT,
+    build_augmentation,
+    build_optimizer,
+    build_schedule,
+    complete,
+)
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..nn import Module
+    from ..train import RunFolder
+
+DESCRIPTION = """Train a model, test it after each epoch, and leave a folder:
+checkpoint.safetensors, metrics.csv, metrics.jsonl, run.json, learning_curves.png and
+errors.png, the misclassified test images."""
+EXAMPLES = (
+    "deepkit train lenet5 --data digits --out runs/digits",
+    "deepkit train lenet5 --data mnist --root data/mnist --device numba --epochs 12",
+    "deepkit train --resume runs/digits/checkpoint.safetensors",
+)
+
+DEFAULTS: dict[str, Any] = {
+    "data": "digits",
+    "root": None,
+    "size": None,
+    "epochs": 20,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "lr": None,
+    "momentum": None,
+    "weight_decay": None,
+    "schedule": "onecycle",
+    "augment": "none",
+    "seed": 0,
+    "device": "auto",
+}
+MAY_CHANGE = {"root", "epochs", "device"}  # when a run is resumed; the rest is what the run is
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All options are None unless given, so that a resumed run can tell."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="lenet5, mlp, resnet20, ...")
+    add_data(parser, "digits, which deepkit brings along")
+    parser.add_argument(
+        "--size", type=size, metavar="H[,W]", help="resize all images to this height and width"
+    )
+    add_device(parser)
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the data (20)")
+    parser.add_argument("--batch-size", type=whole(1), metavar="B", help="images a step (64)")
+    parser.add_argument("--optimizer", choices=tuple(RATES), help="(adamw)")
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in RATES.items())
+    parser.add_argument(
+        "--lr", type=number(above=0), metavar="R", help=f"the highest learning rate ({rates})"
+    )
+    parser.add_argument("--momentum", type=number(least=0), metavar="M", help="sgd, rmsprop (0.9)")
+    parser.add_argument(
+        "--weight-decay", type=number(least=0), metavar="W", help="(adamw 0.01, others 0)"
+    )
+    parser.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (onecycle)")
+    names = ", ".join(f"{name}:{default:g}" for name, (_, default) in AUGMENTATIONS.items())
+    parser.add_argument(
+        "--augment",
+        metavar="LIST",
+        help=f"random changes to training images, with commas: {names}; each number, in pixels, "
+        "degrees or as a probability, may be left out (none)",
+    )
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="of all random numbers (0)")
+    parser.add_argument("--out", metavar="DIR", help="the run's folder (runs/MODEL-DATA)")
+    parser.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="go on from this checkpoint, bit for bit, in its folder and with its options",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run that is in the folder"
+    )
+    parser.add_argument(
+        "--no-capture", action="store_true", help="run every step eagerly: same numbers, slower"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only errors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; -> 0."""
+    from .. import random
+    from ..backends import device
+    from ..train import Normalize, RunFolder, fit
+
+    resume = _checkpoint(arguments)
+    settings = _settings(arguments, resume)
+    folder = RunFolder(_out(arguments, settings, resume), overwrite=arguments.overwrite)
+    folder.check(resume)
+    augment = build_augmentation(settings["augment"])
+    quiet = arguments.quiet
+    settings["device"], why = choose_device(settings["device"], quiet)
+
+    train, test, plan = load_data(
+        settings["data"], settings["root"], settings["model"], settings["size"], quiet
+    )
+    random.seed(settings["seed"])
+    with device(settings["device"]):
+        model = plan.build()
+    optimizer = build_optimizer(model.parameters(), settings)
+    batches = -(-len(train.images) // settings["batch_size"])
+    normalize = Normalize.of(train.images)
+
+    record = {"settings": settings, "plan": plan.as_dict()}
+    folder.title = f"{settings['model']} on {train.name}"
+    folder.classes = plan.classes
+    folder.about = {"command": ["deepkit", *sys.argv[1:]], **record}
+    if not quiet:
+        _introduce(model, train, test, plan, settings, why, folder.path)
+    try:
+        fit(
+            model,
+            train,
+            test,
+            epochs=settings["epochs"],
+            optimizer=optimizer,
+            batch_size=settings["batch_size"],
+            schedule=build_schedule(optimizer, settings, batches),
+            schedule_step=UNIT.get(settings["schedule"], "batch"),
+            augment=augment,
+            normalize=normalize,
+            capture=not arguments.no_capture,
+            progress=not quiet,
+            seed=settings["seed"],
+            out=folder,
+            resume=resume,
+            details={"run": record},
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_interrupted(folder)) from None
+    return 0
+
+
+def _checkpoint(arguments: argparse.Namespace) -> Path | None:
+    """The file from which to resume; a run's folder stands for the checkpoint in it."""
+    if arguments.resume is None:
+        return None
+    if arguments.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it; choose one")
+    path = Path(arguments.resume)
+    return path / "checkpoint.safetensors" if path.is_dir() else path
+
+
+def _settings(arguments: argparse.Namespace, resume: Path | None) -> dict[str, Any]:
+    """The options given, completed by those of the run to resume, or by the defaults."""
+    names = ["model", *DEFAULTS]
+    given = {k: getattr(arguments, k) for k in names if getattr(arguments, k) is not None}
+    if resume is None:
+        if "model" not in given:
+            raise UsageError(
+                "which model?   (deepkit train MODEL, such as lenet5; deepkit train --help)"
+            )
+        return complete({"model": None, **DEFAULTS, **given})
+
+    from .. import checkpoint
+
+    run = checkpoint.load(resume).extra.get("run")
+    if run is None:
+        raise UsageError(f"--resume: {resume} was not written by 'deepkit train'")
+    recorded: dict[str, Any] = run["settings"]
+    for name, value in given.items():
+        earlier = recorded[name]
+        fixed = name not in MAY_CHANGE or (name == "epochs" and recorded["schedule"] != "constant")
+        if fixed and value != (tuple(earlier) if isinstance(earlier, list) else earlier):
+            option = name if name == "model" else f"--{name.replace('_', '-')}"
+            also = " and its schedule was made for them" if name == "epochs" else ""
+            raise UsageError(
+                f"{option} cannot be {value}: the run in {resume} has {earlier}{also}; "
+                "leave it out, or start a new run"
+            )
+    return recorded | given
+
+
+def _out(arguments: argparse.Namespace, settings: dict[str, Any], resume: Path | None) -> Path:
+    if arguments.out is not None:
+        return Path(arguments.out)
+    if resume is not None:
+        return resume.parent
+    return Path("runs", f"{settings['model']}-{Path(settings['data']).name.split('.')[0]}")
+
+
+def _introduce(
+    model: Module,
+    train: Dataset,
+    test: Dataset,
+    plan: Plan,
+    settings: dict[str, Any],
+    why: str,
+    out: Path,
+) -> None:
+    """What is about to happen, before it does."""
+    parameters = sum(p.size for p in model.parameters())
+    recipe = [settings["optimizer"], f"lr {settings['lr']:g}", settings["schedule"]]
+    recipe += [f"momentum {settings['momentum']:g}"] if settings["momentum"] else []
+    recipe += [f"weight decay {settings['weight_decay']:g}"] if settings["weight_decay"] else []
+    recipe += [f"batches of {settings['batch_size']}", f"augment {settings['augment']}"]
+    print(f"model   {plan.model}, {parameters:,} parameters")
+    print(
+        f"data    {train.name}: {len(train.images):,} training and {len(test.images):,} test "
+        f"images of {shown(plan.shape)}, {len(plan.classes)} classes"
+    )
+    print(f"device  {settings['device']}{f' ({why})' if why else ''}")
+    print(f"recipe  {', '.join(recipe)}, seed {settings['seed']}")
+    print(f"out     {out}", flush=True)
+
+
+def _interrupted(folder: RunFolder) -> str:
+    if not folder.saved:
+        return f"interrupted before the end of an epoch; {folder.path} holds no checkpoint"
+    return (
+        f"interrupted; {folder.path} holds the run up to epoch {folder.saved}; go on with: "
+        f"deepkit train --resume {folder.path / 'checkpoint.safetensors'}"
+    )
