@@ -188,8 +188,7 @@ class Op(Card):
             params,
         )
         arranged_ins = [
-            t if t is None or t.layout == layout else arranged(t, layout)
-            for t, layout in zip(ins, wanted, strict=True)
+            t if t is None else arranged(t, layout) for t, layout in zip(ins, wanted, strict=True)
         ]
         return tuple(arranged_ins), given
 
@@ -217,7 +216,9 @@ def launch(name: str, backend: Backend, outs: tuple, ins: tuple, params: dict) -
 
 
 def arranged(x: Tensor, layout: Any) -> Tensor:
-    """`x` in another layout.  Kept beside `x` for as long as its memory does not change."""
+    """`x` in a layout.  A copy is kept beside `x` for as long as its memory does not change."""
+    if x.layout == layout:
+        return x
     capture = mode.log
     stamp = (layout, x.buffer.version, None if capture is None else capture.birth)
     if x.twin is not None and x.twin[0] == stamp:

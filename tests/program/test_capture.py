@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import tracemalloc
 
 import numpy as np
@@ -141,7 +143,7 @@ def test_a_steady_step_allocates_nothing(device):
         tracemalloc.reset_peak()
         for _ in range(3):
             step(x, y)
-        after, peak = tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     # What remains are Python's own objects (views, tuples, the tensor that carries the loss out)
@@ -149,7 +151,21 @@ def test_a_steady_step_allocates_nothing(device):
     # far smaller than the first layer's output (1.2 MB).
     ufuncs = 4 * np.getbufsize() * 8 if device == "numpy" else 0
     assert peak - before < 8192 + ufuncs
-    assert after - before < 1024
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_long_run_does_not_grow(device):
+    _, step, _ = training(Net, device, "adam")
+    step = dk.capture(step)
+    ((x, y),) = batches((2,), 8, 5, device)
+    for _ in range(400):  # until Python's own free lists are full
+        step(x, y)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(400):
+        step(x, y)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200  # less than half an object a step
 
 
 @pytest.mark.parametrize("device", DEVICES)
