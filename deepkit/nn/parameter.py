@@ -283,3 +283,5 @@ def zero_gradients(found: Iterable[Run]) -> None:
             registry["fill_"](run.gradients, value=0.0)
         for p in run.params:
             p._has_grad = False
+            if mode.log is not None:
+                mode.log.graded[id(p)] = p

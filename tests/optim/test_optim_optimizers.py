@@ -202,6 +202,25 @@ def test_captured_steps_equal_eager_ones(case):
         np.testing.assert_array_equal(values, replayed[1][name])
 
 
+def test_gradients_add_up_over_captured_parts_of_a_step():
+    def train(captured):
+        model = net()
+        opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        parts = [lambda x: (model(x) ** 2).mean().backward(), opt.zero_grad, opt.step]
+        backward, zero, move = map(dk.capture, parts) if captured else parts
+        for i in range(9):
+            backward(dk.tensor(np.full((2, 3), i, np.float32)))
+            if i % 3 == 2:
+                move()
+                zero()
+                assert all(p.grad is None for p in model.parameters())
+        return model.state_dict()
+
+    eager, replayed = train(False), train(True)
+    for name, values in eager.items():
+        np.testing.assert_array_equal(values, replayed[name])
+
+
 def test_a_captured_step_sees_changed_settings():
     def train(captured):
         model = net()
