@@ -195,15 +195,18 @@ def arrangement(
                 return kept
         return plain_in, plain_out
     if any(o.batched for o in op.ins) or any(o.batched for o in op.outs):
-        if _along_batch(op.name, shapes, params):
+        if _along_batch(op, shapes, params):
             return plain_in, plain_out
         wanted = tuple(LANES if o.batched else None for o in op.ins)
         return wanted, tuple(LANES if o.batched else None for o in op.outs)
     return plain_in, plain_out
 
 
-def _along_batch(name: str, shapes: Sequence[Shape | None], params: dict[str, Any]) -> bool:
-    """softmax(x, axis=0) and its like reduce over the batch axis: C order."""
+def _along_batch(op: Any, shapes: Sequence[Shape | None], params: dict[str, Any]) -> bool:
+    """softmax(x, axis=0) and its like reduce over the batch axis, and a lone number has no such
+    axis: C order."""
+    if any(o.batched and s == () for o, s in zip(op.ins, shapes, strict=False)):
+        return True
     axis = params.get("axis")
     return isinstance(axis, int) and shapes[0] is not None and axis % len(shapes[0]) == 0
 
