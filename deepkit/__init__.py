@@ -1,18 +1,22 @@
 """deepkit: deep learning in Python, on NumPy, Numba and CUDA, under one tape."""
 
-from . import data, nn, ops, optim
+from . import data, models, nn, ops, optim
 from .backends import DeviceError, device, devices, set_device, set_num_threads
 from .card import ShapeError
+from .checkpoint import load, save
 from .create import arange, from_dlpack, full, ones, rand, randn, tensor, zeros
 from .program import CaptureError, capture
 from .random import seed
+from .summary import summary
 from .tape import Tensor, enable_grad, grad, is_grad_enabled, no_grad
+from .train import History, evaluate, fit
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",
     "DeviceError",
+    "History",
     "ShapeError",
     "Tensor",
     "arange",
@@ -21,10 +25,14 @@ __all__ = [
     "device",
     "devices",
     "enable_grad",
+    "evaluate",
+    "fit",
     "from_dlpack",
     "full",
     "grad",
     "is_grad_enabled",
+    "load",
+    "models",
     "nn",
     "no_grad",
     "ones",
@@ -32,9 +40,11 @@ __all__ = [
     "optim",
     "rand",
     "randn",
+    "save",
     "seed",
     "set_device",
     "set_num_threads",
+    "summary",
     "tensor",
     "zeros",
 ]
