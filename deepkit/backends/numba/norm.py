@@ -376,7 +376,7 @@ def _scales(scale, x, c, channels, before, after, width, rate, k):
         scale[i] = k + rate * scale[i]
 
 
-@numba.njit
+@numba.njit(error_model="numpy")  # where 1 / 0 is infinite
 def _power(y, x, beta, width):
     """y = x^-beta; 0.75, the customary one, vectorises."""
     if beta == 0.75:
