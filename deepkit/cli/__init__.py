@@ -36,12 +36,13 @@ class Parser(argparse.ArgumentParser):
             unknown = message.split(": ", 1)[1].split()
             message = f"unknown {'option' if unknown[0][0] == '-' else 'argument'} {unknown[0]}"
             hint = did_you_mean(unknown[0].split("=")[0], list(self._option_string_actions))
+        message = message.removeprefix("argument ")
         raise UsageError(f"{message}{hint}   ({self.prog} --help lists what there is)")
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`; did you mean X?` or nothing."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.65)
     return f"; did you mean {near[0]}?" if near else ""
 
 

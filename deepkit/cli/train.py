@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import UsageError
-from .build import Plan, choose_device, load_data, shown
+from .build import Plan, check_model, choose_device, load_data, shown
 from .options import add_data, add_device, number, size, whole
 from .recipe import (
     AUGMENTATIONS,
@@ -104,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     resume = _checkpoint(arguments)
     settings = _settings(arguments, resume)
+    check_model(settings["model"])
     folder = RunFolder(_out(arguments, settings, resume), overwrite=arguments.overwrite)
     folder.check(resume)
     augment = build_augmentation(settings["augment"])

@@ -35,7 +35,8 @@ class RunFolder(Callback):
     errors.png               a contact sheet of misclassified test images
 
     A folder that is not empty is refused, unless the run was resumed from its checkpoint, or with
-    `overwrite`, which removes these files of an earlier run and nothing else.
+    `overwrite`, which removes these files of an earlier run and nothing else. (A run that ended
+    before its first epoch did leaves run.json alone: that counts as empty.)
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class RunFolder(Callback):
                 resumed and Path(resumed).resolve().parent == self.path.resolve()
             ):
                 return
-            if any(self.path.iterdir()):
+            if any(entry.name != ABOUT for entry in self.path.iterdir()):
                 raise RunFolderError(
                     f"out: the folder {self.path} is not empty; name another (--out), go on with "
                     "its run (--resume), or replace it (--overwrite)"
