@@ -16,14 +16,14 @@ from typing import Any
 import numba
 import numpy as np
 
+from . import casts, curves
 from .launch import flt, kernel, launch, ptr, size, u8ptr
-from .rows import NOTHING, bits_type, like, number, plan, sweep, tile, typed, view, word
+from .rows import NOTHING, bits_type, like, number, plan, sweep, typed, word
 
 ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM, SHARE, COPY = range(9)
 RELU_DX, TANH_DX, SIGMOID_DX, PRELU = range(9, 13)
 LESS, LESS_EQUAL, EQUAL, NOT_EQUAL = range(4)
 FILL, NEG, ABS, SIGN, RELU, CLIP, LEAKY, ACCUMULATE = range(8)
-EXP, LOG, SQRT, SIN, COS, TANH, ERF, SIGMOID, SOFTPLUS, ELU, GELU = range(11)
 
 _magnitude = abs  # here `abs` is an op
 
@@ -376,92 +376,52 @@ def assign_(x: Any, y: Any) -> None:
 # functions of floats ------------------------------------------------------------------------------
 
 
-@kernel
-def _curve(t, n, op: size, y: ptr, x: ptr, count: size, p: flt):
-    low, high = t * count // n, (t + 1) * count // n
-    zero, half, one = like(y, 0.0), like(y, 0.5), like(y, 1.0)
-    scale, root = number(y, p), like(y, 0.5**0.5)
-    if op == EXP:
-        for i in range(low, high):
-            y[i] = math.exp(x[i])
-    elif op == LOG:
-        for i in range(low, high):
-            y[i] = math.log(x[i])
-    elif op == SQRT:
-        for i in range(low, high):
-            y[i] = math.sqrt(x[i])
-    elif op == SIN:
-        for i in range(low, high):
-            y[i] = math.sin(x[i])
-    elif op == COS:
-        for i in range(low, high):
-            y[i] = math.cos(x[i])
-    elif op == TANH:
-        for i in range(low, high):
-            y[i] = math.tanh(x[i])
-    elif op == ERF:
-        for i in range(low, high):
-            y[i] = math.erf(x[i])
-    elif op == SIGMOID:  # (tanh(x / 2) + 1) / 2 cannot overflow
-        for i in range(low, high):
-            y[i] = half * math.tanh(half * x[i]) + half
-    elif op == SOFTPLUS:
-        for i in range(low, high):
-            y[i] = (zero if x[i] <= zero else x[i]) + math.log1p(math.exp(-_magnitude(x[i])))
-    elif op == ELU:
-        for i in range(low, high):
-            y[i] = x[i] if x[i] > zero else scale * math.expm1(x[i])
-    elif op == GELU:
-        for i in range(low, high):
-            y[i] = half * (x[i] * (one + math.erf(x[i] * root)))
-
-
 def _bend(op: int, y: Any, x: Any, p: float = 0.0) -> None:
-    launch(_curve, y.dtype, op, y, x, _flat(y), p)
+    launch(curves.curve, y.dtype, op, y, x, _flat(y), p)
 
 
 def exp(y: Any, x: Any) -> None:
-    _bend(EXP, y, x)
+    _bend(curves.EXP, y, x)
 
 
 def log(y: Any, x: Any) -> None:
-    _bend(LOG, y, x)
+    _bend(curves.LOG, y, x)
 
 
 def sqrt(y: Any, x: Any) -> None:
-    _bend(SQRT, y, x)
+    _bend(curves.SQRT, y, x)
 
 
 def sin(y: Any, x: Any) -> None:
-    _bend(SIN, y, x)
+    _bend(curves.SIN, y, x)
 
 
 def cos(y: Any, x: Any) -> None:
-    _bend(COS, y, x)
+    _bend(curves.COS, y, x)
 
 
 def tanh(y: Any, x: Any) -> None:
-    _bend(TANH, y, x)
+    _bend(curves.TANH, y, x)
 
 
 def erf(y: Any, x: Any) -> None:
-    _bend(ERF, y, x)
+    _bend(curves.ERF, y, x)
 
 
 def sigmoid(y: Any, x: Any) -> None:
-    _bend(SIGMOID, y, x)
+    _bend(curves.SIGMOID, y, x)
 
 
 def softplus(y: Any, x: Any) -> None:
-    _bend(SOFTPLUS, y, x)
+    _bend(curves.SOFTPLUS, y, x)
 
 
 def elu(y: Any, x: Any, *, alpha: float) -> None:
-    _bend(ELU, y, x, alpha)
+    _bend(curves.ELU, y, x, alpha)
 
 
 def gelu(y: Any, x: Any) -> None:
-    _bend(GELU, y, x)
+    _bend(curves.GELU, y, x)
 
 
 def activate(y: Any, activation: str | None) -> None:
@@ -472,85 +432,6 @@ def activate(y: Any, activation: str | None) -> None:
         sigmoid(y, y)
 
 
-# types --------------------------------------------------------------------------------------------
-
-# codes of types in `_cast`; the smallest are read and written through int64, the floats as float64
-_CODES = {"b1": 0, "u1": 1, "i1": 2, "u2": 3, "i2": 4, "u4": 5, "i4": 6, "u8": 7, "i8": 7}
-_CODES |= {"f4": 8, "f8": 9}
-
-
-@numba.njit
-def _store(y, kind, low, values, count):
-    if kind == 0:
-        for i in range(count):
-            view(y, numba.uint8)[low + i] = values[i] != 0
-    elif kind == 1 or kind == 2:
-        for i in range(count):
-            view(y, numba.int8)[low + i] = np.int8(np.int64(values[i]))
-    elif kind == 3 or kind == 4:
-        for i in range(count):
-            view(y, numba.int16)[low + i] = np.int16(np.int64(values[i]))
-    elif kind == 5:
-        for i in range(count):
-            view(y, numba.uint32)[low + i] = np.uint32(np.int64(values[i]))
-    elif kind == 6:
-        for i in range(count):
-            view(y, numba.int32)[low + i] = np.int32(values[i])
-    elif kind == 7:
-        for i in range(count):
-            view(y, numba.int64)[low + i] = np.int64(values[i])
-    elif kind == 8:
-        for i in range(count):
-            view(y, numba.float32)[low + i] = np.float32(values[i])
-    else:
-        for i in range(count):
-            view(y, numba.float64)[low + i] = np.float64(values[i])
-
-
-@numba.njit
-def _load(values, x, kind, low, count):
-    if kind == 0 or kind == 1:
-        for i in range(count):
-            values[i] = view(x, numba.uint8)[low + i]
-    elif kind == 2:
-        for i in range(count):
-            values[i] = view(x, numba.int8)[low + i]
-    elif kind == 3:
-        for i in range(count):
-            values[i] = view(x, numba.uint16)[low + i]
-    elif kind == 4:
-        for i in range(count):
-            values[i] = view(x, numba.int16)[low + i]
-    elif kind == 5:
-        for i in range(count):
-            values[i] = view(x, numba.uint32)[low + i]
-    elif kind == 6:
-        for i in range(count):
-            values[i] = view(x, numba.int32)[low + i]
-    else:
-        for i in range(count):
-            values[i] = view(x, numba.int64)[low + i]
-
-
-@kernel
-def _cast(t, n, y: u8ptr, x: u8ptr, to: size, of: size, count: size):
-    """Tile by tile through int64 or float64, which hold every value of the other types."""
-    whole, real = tile(view(x, numba.int64)), tile(view(x, numba.float64))
-    end = (t + 1) * count // n
-    for low in range(t * count // n, end, 256):
-        some = min(256, end - low)
-        if of < 8:
-            _load(whole, x, of, low, some)
-            _store(y, to, low, whole, some)
-        else:
-            for i in range(some):
-                if of == 8:
-                    real[i] = view(x, numba.float32)[low + i]
-                else:
-                    real[i] = view(x, numba.float64)[low + i]
-            _store(y, to, low, real, some)
-
-
 def astype(y: Any, x: Any, *, dtype: str) -> None:
-    to, of = _CODES[y.dtype.str[1:]], _CODES[x.dtype.str[1:]]
-    launch(_cast, y.dtype, y, x, to, of, _flat(y))
+    to, of = casts.CODES[y.dtype.str[1:]], casts.CODES[x.dtype.str[1:]]
+    launch(casts.cast, y.dtype, y, x, to, of, _flat(y))

@@ -1,0 +1,174 @@
+"""y = f(x) for the functions of calculus, in place as well.
+
+Where LLVM can vectorise a function, it is plain arithmetic, through a tile on the stack: y may be
+x, and a tile is certainly no other memory.  sin, cos and erf call the standard library.
+
+    expm1    its series below 1, e^x - 1 above
+    tanh     -e / (2 + e) with e = expm1(-2|x|)
+    log      x = 2^n m with m around 1; log m = 2 artanh((m - 1) / (m + 1))
+    log1p    2 artanh(u / (2 + u)), for u in 0..1
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .functions import exp
+from .launch import flt, kernel, ptr, size
+from .rows import like, number, tile
+from .simd import at
+
+EXP, LOG, SQRT, SIN, COS, TANH, ERF, SIGMOID, SOFTPLUS, ELU, GELU = range(11)
+
+_LN2 = math.log(2)
+_LN2_HIGH = 0x162E4 / 2**17  # a whole number times this is exact in float32, too
+_LN2_LOW = (math.log(2) - _LN2_HIGH) + 2.3190468138462996e-17
+
+
+def _polynomial(single: Sequence[float], double: Sequence[float]) -> Any:
+    """c[0] + c[1] x + c[2] x^2 + ..., as many terms as the type of x needs."""
+
+    @intrinsic
+    def polynomial(typing: Any, x: Any) -> Any:
+        coefficients = single if x == types.float32 else double
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = context.get_value_type(x)
+            total = ir.Constant(kind, coefficients[-1])
+            for c in reversed(coefficients[:-1]):
+                product = builder.fmul(total, args[0], flags=("contract",))
+                total = builder.fadd(product, ir.Constant(kind, c), flags=("contract",))
+            return total
+
+        return x(x), generate
+
+    return polynomial
+
+
+# x^2 / 2! + x^3 / 3! + ... over x^2, for |x| < 1
+_exp_rest = _polynomial(
+    [1 / math.factorial(k + 2) for k in range(9)], [1 / math.factorial(k + 2) for k in range(17)]
+)
+# (artanh(s) - s) / s^3 in s^2, for |s| <= 1/3
+_artanh_rest = _polynomial(
+    [1 / (2 * k + 3) for k in range(7)], [1 / (2 * k + 3) for k in range(16)]
+)
+
+
+@intrinsic
+def _split(typing: Any, x: Any) -> Any:
+    """(n, m) with x = 2^n m and m in sqrt(1/2)..sqrt(2), for normal positive x."""
+    bits, mantissa, root = (
+        (32, 23, 0x3F3504F3) if x == types.float32 else (64, 52, 0x3FE6A09E667F3BCD)
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole, kind = ir.IntType(bits), context.get_value_type(x)
+        image = builder.bitcast(args[0], whole)
+        n = builder.ashr(builder.sub(image, whole(root)), whole(mantissa))
+        m = builder.bitcast(builder.sub(image, builder.shl(n, whole(mantissa))), kind)
+        n = builder.trunc(n, ir.IntType(32)) if bits == 64 else n
+        return context.make_tuple(builder, signature.return_type, [builder.sitofp(n, kind), m])
+
+    return types.UniTuple(x, 2)(x), generate
+
+
+@numba.njit
+def _artanh(p, s):
+    square = s * s
+    return s + s * square * _artanh_rest(square)
+
+
+@numba.njit
+def _log(p, x):
+    """p is a pointer of the type in which to compute."""
+    small = x < like(p, 2.0**-100)  # numbers below the smallest normal one are scaled up
+    shift = like(p, 64.0) if small else like(p, 0.0)
+    n, m = _split(x * like(p, 2.0**64) if small else x)
+    n -= shift
+    one, two = like(p, 1.0), like(p, 2.0)
+    value = n * like(p, _LN2_HIGH) + (
+        two * _artanh(p, (m - one) / (m + one)) + n * like(p, _LN2_LOW)
+    )
+    value = like(p, -math.inf) if x == like(p, 0.0) else value
+    value = like(p, math.nan) if x < like(p, 0.0) else value
+    return value if x < like(p, math.inf) else x  # infinity and NaN stay
+
+
+@numba.njit
+def _expm1(p, x):
+    near = x + x * x * _exp_rest(x)
+    return near if like(p, -1.0) < x < like(p, 1.0) else exp(x) - like(p, 1.0)
+
+
+@numba.njit
+def _tanh(p, x):
+    double = like(p, 2.0) * x
+    e = _expm1(p, double if x < like(p, 0.0) else -double)
+    value = e / (like(p, 2.0) + e)
+    return value if x < like(p, 0.0) else -value
+
+
+@numba.njit
+def _softplus(p, x):
+    """max(0, x) + log(1 + e^-|x|)."""
+    zero = like(p, 0.0)
+    u = exp(x if x < zero else -x)
+    return (zero if x <= zero else x) + like(p, 2.0) * _artanh(p, u / (like(p, 2.0) + u))
+
+
+@numba.njit
+def _piece(op, y, x, count, scale):
+    zero, half, one, root = like(y, 0.0), like(y, 0.5), like(y, 1.0), like(y, 0.5**0.5)
+    if op == EXP:
+        for i in range(count):
+            y[i] = exp(x[i])
+    elif op == LOG:
+        for i in range(count):
+            y[i] = _log(y, x[i])
+    elif op == SQRT:
+        for i in range(count):
+            y[i] = math.sqrt(x[i])
+    elif op == SIN:
+        for i in range(count):
+            y[i] = math.sin(x[i])
+    elif op == COS:
+        for i in range(count):
+            y[i] = math.cos(x[i])
+    elif op == TANH:
+        for i in range(count):
+            y[i] = _tanh(y, x[i])
+    elif op == ERF:
+        for i in range(count):
+            y[i] = math.erf(x[i])
+    elif op == SIGMOID:
+        for i in range(count):
+            y[i] = one / (one + exp(-x[i]))
+    elif op == SOFTPLUS:
+        for i in range(count):
+            y[i] = _softplus(y, x[i])
+    elif op == ELU:
+        for i in range(count):
+            y[i] = x[i] if x[i] > zero else scale * _expm1(y, x[i])
+    elif op == GELU:
+        for i in range(count):
+            y[i] = half * (x[i] * (one + math.erf(x[i] * root)))
+
+
+@kernel
+def curve(t, n, op: size, y: ptr, x: ptr, count: size, p: flt):
+    values, scale = tile(y), number(y, p)
+    high = (t + 1) * count // n
+    for low in range(t * count // n, high, 256):
+        some = min(256, high - low)
+        _piece(op, values, at(x, low), some, scale)
+        target = at(y, low)
+        for i in range(some):
+            target[i] = values[i]
