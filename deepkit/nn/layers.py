@@ -34,6 +34,8 @@ class Sequential(Module):
                 raise TypeError(
                     f"Sequential: expected modules, but {name!r} is a {type(module).__name__}"
                 )
+            if hasattr(Sequential, name):
+                raise ValueError(f"Sequential: {name!r} is the name of a method")
             setattr(self, name, module)
 
     def forward(self, x: Any) -> Any:

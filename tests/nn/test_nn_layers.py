@@ -201,6 +201,7 @@ def test_losses_equal_pytorch(reduction):
 @pytest.mark.parametrize(
     "make, sentence",
     [
+        (lambda: nn.Sequential(train=nn.ReLU()), "Sequential: 'train' is the name of a method"),
         (lambda: nn.Linear(0, 3), "Linear: inp must be a whole number of at least 1, not 0"),
         (lambda: nn.Linear(3, 2.5), "Linear: out must be a whole number of at least 1, not 2.5"),
         (lambda: nn.Linear(3, 2, activation="swish"), "Linear: unknown activation 'swish'"),

@@ -171,6 +171,36 @@ def test_astype_takes_weights_gradients_and_buffers_along():
         net.astype("int64")
 
 
+def test_to_moves_the_same_parameters_to_another_device():
+    for touched in (False, True):
+        dk.seed(6)
+        net = Net()
+        params = list(net.parameters())
+        before = net.state_dict() if touched else {}
+        assert net.to("numba") is net
+        assert {p.device for p in params} == {b.device for b in net.buffers()} == {"numba"}
+        assert [id(p) for p in net.parameters()] == [id(p) for p in params]
+        assert all(p.is_lazy for p in params) != touched
+        state = net.to("numpy").state_dict()
+        for name, values in before.items():
+            np.testing.assert_array_equal(state[name], values)
+        assert net(dk.ones(2, 3)).device == "numpy"
+    with pytest.raises(dk.DeviceError, match="unknown device 'tpu'"):
+        net.to("tpu")
+
+
+def test_a_model_is_born_with_the_same_values_on_every_device():
+    states = []
+    for device in ("numpy", "numba"):
+        dk.seed(7)
+        with dk.device(device):
+            net = Net()
+        assert net.scale.device == net.offset.device == device
+        states.append(net.state_dict())
+    for name, values in states[0].items():
+        np.testing.assert_array_equal(values, states[1][name])
+
+
 def test_moving_inside_of_a_capture_is_an_error():
     net = nn.Linear(2, 2)
     with pytest.raises(dk.CaptureError, match="a module was moved"):
