@@ -33,7 +33,7 @@ slow: $(SET_UP_DEV)
 	@$(BIN)/python -m pytest -q -m slow
 
 bench: $(SET_UP_TRAIN)
-	@$(BIN)/deepkit bench
+	@$(BIN)/python bench/training_step.py
 
 lint: $(SET_UP_DEV)
 	@$(BIN)/ruff check .
