@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..card import Shape, booleans, distinct, normal, op, positive, sample
+from ..card import Shape, booleans, op, positive, sample
 from ..tape import Tensor, registry
-from .common import broadcast, checked_dtype, constant, elements, operands, tensor_in
+from .common import broadcast, checked_dtype, elements, operands, tensor_in
 
 BOOL = np.dtype(bool)
 
+SAMPLES = (sample((4, 3)), sample((2, 3, 5)))
 PAIRS = (sample((4, 3), (4, 3)), sample((2, 3, 4), (3, 1)), sample((3,), (5, 2, 3)))
 
 
@@ -222,7 +223,7 @@ def _unary(
     name: str,
     doc: str,
     grad: Any,
-    samples: Any = (sample((4, 3)), sample((2, 3, 5))),
+    samples: Any = SAMPLES,
     operations: float = 10,
     dtype: Any = None,
     **fields: Any,
@@ -279,7 +280,8 @@ gelu = _unary(
     tolerance=4,
 )
 
-GRAD_PAIRS = (sample((4, 3), (4, 3)), sample((2, 3, 5), (2, 3, 5)))
+GRAD_SAMPLES = (sample((4, 3)), sample((2, 3, 5)))
+PAIRS = (sample((4, 3), (4, 3)), sample((2, 3, 5), (2, 3, 5)))
 
 
 def _backward_op(name: str, doc: str, grads: Any, **fields: Any) -> Any:

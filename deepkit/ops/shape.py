@@ -223,7 +223,7 @@ def _mask_axes(part: Any) -> int:
 
 
 def _index_arrays(part: Any, x: Tensor, axis: int) -> list[Any]:
-    """A list, array, integer tensor or mask -> one integer array or tensor for each axis it eats."""
+    """A list, array, integer tensor or mask -> an integer array or tensor for each axis it eats."""
     if isinstance(part, Tensor):
         if part.dtype.kind == "b":
             if mode.log is not None:
