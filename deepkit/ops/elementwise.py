@@ -280,8 +280,7 @@ gelu = _unary(
     tolerance=4,
 )
 
-GRAD_SAMPLES = (sample((4, 3)), sample((2, 3, 5)))
-PAIRS = (sample((4, 3), (4, 3)), sample((2, 3, 5), (2, 3, 5)))
+GRAD_PAIRS = (sample((4, 3), (4, 3)), sample((2, 3, 5), (2, 3, 5)))
 
 
 def _backward_op(name: str, doc: str, grads: Any, **fields: Any) -> Any:
