@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,6 +146,8 @@ _NAMED: dict[str, tuple[Callable[..., Pair], tuple[str, ...]]] = {
 
 
 def _load_path(name: str, split: str | None, size: int | tuple[int, int] | None) -> Dataset:
+    import difflib  # slow to import, and rarely needed
+
     path = Path(name).expanduser()
     _check_split(name, split)
     if not path.exists():
@@ -333,6 +333,8 @@ def _cifar_folder(name: str, folder: Path, split: str | None) -> Pair:
 
 def _cifar_tar(name: str, path: Path, kinds: list[str]) -> list[Pair]:
     """The batches of the published archive, unpacked in memory only."""
+    import tarfile  # slow to import, and rarely needed
+
     batches = {}
     with reading(name, path), tarfile.open(path, "r:gz") as archive:
         for member in archive:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -172,6 +171,8 @@ def summary(run: Run) -> str:
 
 def versions() -> dict[str, str]:
     """Python's version, and those of the packages that a run's numbers depend on."""
+    from importlib import metadata  # slow to import, and rarely needed
+
     own = sys.modules[__name__.split(".")[0]].__version__
     found = {"deepkit": own, "python": platform.python_version()}
     for name in ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
