@@ -101,6 +101,7 @@ class RunFolder(Callback):
     def on_train_end(self, run: Run) -> None:
         self.about["finished"] = now()
         self._describe(run)
+        run.say(f"{summary(run)}; the run is in {self.path}")
         from .. import plot
 
         lacking = plot.missing()

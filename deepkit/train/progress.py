@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
@@ -73,8 +74,15 @@ class Progress:
             if self._bar is None:
                 from tqdm import tqdm
 
+                size = shutil.get_terminal_size()  # tqdm draws nothing where it is unknown
                 self._bar = tqdm(
-                    total=self.batches, desc=self.label, unit="batch", leave=False, delay=0.3
+                    total=self.batches,
+                    desc=self.label,
+                    unit="batch",
+                    leave=False,
+                    delay=0.3,
+                    ncols=min(100, size.columns),
+                    nrows=size.lines,
                 )
             if loss is not None:
                 self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)

@@ -238,6 +238,30 @@ def test_a_test_loss_that_is_no_number_is_an_error_too():
         evaluate(model, TEST, loss=lambda output, y: cross_entropy(output, y) * float("nan"))
 
 
+# devices ------------------------------------------------------------------------------------------
+
+
+def test_devices_agree_on_the_first_steps():
+    """The same seed: 20 steps, one an epoch, whose losses differ by less than 1e-4, relatively."""
+    losses = {}
+    for device in dk.devices():
+        model = small_model()
+        options = {"device": device, "optimizer": sgd(model), "normalize": Normalize.of(TRAIN[0])}
+        history = quiet(model, TRAIN, epochs=20, batch_size=100, seed=3, **options)
+        losses[device] = history["train_loss"]
+    for device, found in losses.items():
+        np.testing.assert_allclose(found, losses["numpy"], rtol=1e-4, err_msg=device)
+
+
+def test_fit_moves_the_model_and_trains_it_there():
+    for device in dk.devices():
+        model = small_model()
+        history = quiet(model, TRAIN, TEST, epochs=20, batch_size=32, device=device, seed=0)
+        assert {p.device for p in model.parameters()} == {device}
+        assert history.last["train_loss"] < 0.6 * history["train_loss"][0]
+        assert evaluate(model, TEST).errors == history.last["errors"]
+
+
 # normalisation ------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, capture, schedule):
     assert without_times(history) == without_times(expected)
 
 
+@pytest.mark.parametrize("device", [d for d in dk.devices() if d != "numpy"])
+def test_resuming_is_exact_on_every_device(tmp_path, device):
+    options = {"device": device, "make_schedule": SCHEDULES["batches"]}
+    whole, path = small_model(), tmp_path / "c.safetensors"
+    expected = run(whole, EPOCHS, **options)
+    run(small_model(), EPOCHS, callbacks=[Checkpoint(path), cut(3)], **options)
+    resumed = small_model(seed=99)
+    history = run(resumed, EPOCHS, resume=path, **options)
+    assert {p.device for p in resumed.parameters()} == {device}
+    assert same_weights(whole, resumed)
+    assert without_times(history) == without_times(expected)
+
+
 def test_a_run_can_be_cut_twice(tmp_path):
     whole, path = small_model(), tmp_path / "c.safetensors"
     expected = run(whole, EPOCHS)
