@@ -65,7 +65,7 @@ def learning_curves(
     panels[2].plot(epochs, [row["lr"] for row in rows], ".-", color=GREY, linewidth=1.8)
     panels[2].set_ylim(bottom=0)
     with whole(path) as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, format="png")
 
 
 def _error_rates(rows: Sequence[dict[str, Any]], part: str) -> list[float | None]:

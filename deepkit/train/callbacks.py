@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .history import COLUMNS, rises
@@ -127,7 +128,9 @@ class Checkpoint(Callback):
             measured("Checkpoint", self.monitor, run.history.last)
             if run.history.best(self.monitor) is not run.history.last:
                 return
-        run.save(self.path.format(epoch=run.epoch))
+        path = Path(self.path.format(epoch=run.epoch))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run.save(path)
 
 
 class CSVLog(Callback):

@@ -15,11 +15,12 @@ from typing import Any
 def whole(path: str | PathLike[str]) -> Iterator[Path]:
     """`with whole("a.png") as temporary:` fill `temporary`; then it takes the name of `path`.
 
-    The temporary file lies beside `path` and has its suffix. It is gone if the block raises.
+    The temporary file lies beside `path`. It is gone if the block raises; one that a killed process
+    left is overwritten by the next.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

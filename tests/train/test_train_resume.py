@@ -99,11 +99,11 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
 
 
 def test_checkpoints_every_so_often_and_of_the_best_only(tmp_path):
-    every = Checkpoint(tmp_path / "e{epoch:02d}.safetensors", every=2)
+    every = Checkpoint(tmp_path / "some" / "e{epoch:02d}.safetensors", every=2)
     best = Checkpoint(tmp_path / "best.safetensors", best_only=True)
     history = run(small_model(), 5, callbacks=[every, best])
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["best.safetensors", "e02.safetensors", "e04.safetensors"]
+    names = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*"))
+    assert names == ["best.safetensors", "some/e02.safetensors", "some/e04.safetensors"]
     loaded = dk.checkpoint.load(tmp_path / "best.safetensors")
     rows = loaded.extra["training"]["history"]
     assert rows[-1]["epoch"] == history.best("test_loss")["epoch"]
