@@ -71,8 +71,6 @@ class RunFolder(Callback):
             raise self._unwritable(error) from error
 
     def on_train_begin(self, run: Run) -> None:
-        import platform
-
         self.check(run.resumed)
         self.saved = run.epoch
         own = run.resumed and Path(run.resumed).resolve().parent == self.path.resolve()
@@ -175,9 +173,6 @@ def summary(run: Run) -> str:
 def versions() -> dict[str, str]:
     """Python's version, and those of the packages that a run's numbers depend on."""
     from importlib import metadata  # slow to import, and rarely needed
-
-    import platform
-    from importlib import metadata  # here, because it takes a while
 
     own = sys.modules[__name__.split(".")[0]].__version__
     found = {"deepkit": own, "python": platform.python_version()}
