@@ -24,7 +24,7 @@ help:
 	@echo "PYTHON=... chooses the interpreter (3.11 to 3.13); now: $(PYTHON)"
 
 train: $(SET_UP_TRAIN)
-	@$(BIN)/deepkit train lenet5 --data digits --device auto --epochs 20 --out runs/digits
+	@$(BIN)/deepkit train lenet5 --data digits --device auto --augment shift --epochs 20 --out runs/digits --overwrite
 
 test: $(SET_UP_DEV)
 	@$(BIN)/python -m pytest -q

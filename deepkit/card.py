@@ -28,6 +28,21 @@ class ShapeError(ValueError):
     """Shapes or options that an op cannot take, in one sentence."""
 
 
+def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """None, an int or several -> sorted axes, each in 0..ndim-1."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, tuple | list) else (axis,)
+    found = []
+    for a in given:
+        if not isinstance(a, int | np.integer) or not -ndim <= a < ndim:
+            raise ShapeError(f"{name}: axis {a} does not exist in a tensor of {ndim} axes")
+        found.append(int(a) % ndim)
+    if len(set(found)) != len(found):
+        raise ShapeError(f"{name}: axis {axis} names one axis twice")
+    return tuple(sorted(found))
+
+
 class Operand(NamedTuple):
     name: str
     axes: tuple[str, ...]

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .card import registry
+from .card import ShapeError, axes_of, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .tape import Tensor
+
+
+# NumPy's functions that a tensor beside an array turns into ops
+UFUNCS = {"subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow"}
+UFUNCS |= {name: name for name in ("add", "matmul", "less", "less_equal", "greater")}
+UFUNCS |= {name: name for name in ("greater_equal", "equal", "not_equal", "maximum", "minimum")}
 
 
 class Methods:
@@ -104,10 +110,9 @@ class Methods:
     __array_priority__ = 1000  # numpy_array * tensor is the tensor's business
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        names = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div"}
-        names |= {"power": "pow", "matmul": "matmul"}
-        if method == "__call__" and ufunc.__name__ in names and not kwargs:
-            return registry[names[ufunc.__name__]](*inputs)
+        name = UFUNCS.get(ufunc.__name__)
+        if method == "__call__" and name is not None and not kwargs:
+            return registry[name](*inputs)
         plain = [x.numpy() if isinstance(x, Methods) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **kwargs)
 
@@ -161,12 +166,14 @@ class Methods:
 
     def squeeze(self, axis: int | None = None) -> Tensor:
         """Drop axes of length 1: `axis`, or all of them."""
-        axes = range(self.ndim) if axis is None else [axis % self.ndim]
+        axes = axes_of("squeeze", axis, self.ndim)
+        if axis is not None and self.shape[axes[0]] != 1:
+            raise ShapeError(f"squeeze: axis {axis} of shape {self.shape} is not of length 1")
         return self.reshape([d for i, d in enumerate(self.shape) if i not in axes or d != 1])
 
     def expand_dims(self, axis: int) -> Tensor:
         """A new axis of length 1 at `axis`."""
-        at = axis % (self.ndim + 1)
+        (at,) = axes_of("expand_dims", axis, self.ndim + 1)
         return self.reshape((*self.shape[:at], 1, *self.shape[at:]))
 
     def broadcast_to(self, *shape: Any) -> Tensor:

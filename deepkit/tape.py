@@ -112,7 +112,7 @@ class Op(Card):
         else:
             outs = self._launch(backend, ins, shapes, params)
         if call is not None:
-            if len(outs) == 1:
+            if len(outs) == 1 and outs[0].dtype.kind == "f":
                 out = outs[0]
                 out.call, out._requires_grad, call.outs = call, True, (weakref.ref(out),)
                 return out

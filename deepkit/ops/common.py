@@ -115,21 +115,6 @@ def broadcast(name: str, *shapes: Shape) -> Shape:
     return tuple(out[::-1])
 
 
-def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """None, an int or several -> sorted axes, each in 0..ndim-1."""
-    if axis is None:
-        return tuple(range(ndim))
-    given = axis if isinstance(axis, tuple | list) else (axis,)
-    found = []
-    for a in given:
-        if not isinstance(a, int | np.integer) or not -ndim <= a < max(ndim, 1):
-            raise ShapeError(f"{name}: axis {a} does not exist in a tensor of {ndim} axes")
-        found.append(int(a) % max(ndim, 1))
-    if len(set(found)) != len(found):
-        raise ShapeError(f"{name}: axis {axis} names one axis twice")
-    return tuple(sorted(found)) if ndim else ()
-
-
 def pair(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
     """3 -> (3, 3); (1, 2) -> (1, 2); anything else, or a number below `least`, is an error."""
     both = (value, value) if isinstance(value, int | np.integer) else value

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..card import Shape, ShapeError, op, sample
 from ..tape import Tensor
-from .common import broadcast, elements, tensor_in
+from .common import broadcast, elements, operands, tensor_in
 from .elementwise import activation_dx, checked_activation
 from .reduce import sum as sum_over
 
@@ -71,7 +71,7 @@ def matmul(a: Any, b: Any) -> Any:
     a (..., M, K), b (..., K, N) -> (..., M, N); leading axes broadcast; an operand with one axis
     is a row on the left and a column on the right, and its axis is dropped from the result.
     """
-    a, b = tensor_in("matmul", a, "a"), tensor_in("matmul", b, "b")
+    a, b = operands("matmul", a, b)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError("matmul: a scalar has no matrix product; use *")
     row, column = a.ndim == 1, b.ndim == 1

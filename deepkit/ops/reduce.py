@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..card import Shape, ShapeError, distinct, op, sample
+from ..card import Shape, ShapeError, axes_of, distinct, op, sample
 from ..tape import Tensor
-from .common import axes_of, broadcast, elements, tensor_in
+from .common import broadcast, elements, tensor_in
 from .elementwise import astype
 
 INT = np.dtype(np.int64)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..backends import get
-from ..card import Shape, ShapeError, integers, op, sample
+from ..card import Shape, ShapeError, axes_of, integers, op, sample
 from ..tape import Call, CaptureError, Tensor, mode
-from .common import axes_of, elements, operands, tensor_in, tensor_on
+from .common import elements, operands, tensor_in, tensor_on
 
 
 def _kept(*dtypes: Any, **_: Any) -> tuple:

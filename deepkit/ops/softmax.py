@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..card import Shape, ShapeError, integers, normal, op, probabilities, sample
+from ..card import Shape, ShapeError, axes_of, integers, normal, op, probabilities, sample
 from ..tape import Tensor
-from .common import axes_of, elements, operands, tensor_in, tensor_on
+from .common import elements, operands, tensor_in, tensor_on
 from .elementwise import abs, astype, equal, exp, full_like, softplus, where
 from .reduce import mean
 from .reduce import sum as sum_over
