@@ -46,7 +46,8 @@ def check_op(
        `memory.page_after`), and inputs keep their values, those that the card marks `!` excepted.
     4. Two runs agree bit for bit.
 
-    All variants of the kernel are run, in all layouts in which it may find its inputs.
+    All variants of the kernel are run, in all layouts in which it may find its inputs.  A variant
+    for some cases only has an attribute `takes`: (*input shapes, **parameters) -> bool.
     """
     op, backend, rng = op_of(op), get(device), np.random.default_rng(seed)
     if not isinstance(given, Sample):
