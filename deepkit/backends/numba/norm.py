@@ -338,16 +338,16 @@ def _layer_dx(
             for i in range(width):
                 value = arrived[j * width + i] * scale
                 hat = (source[j * width + i] - middle[i]) * inverse[i]
+                target[j * width + i] = value  # rounded, as `level` is: a row of one gives 0
                 sums[i] += value
                 products[i] += value * hat
         for i in range(width):
             slope[i], level[i] = products[i] / length, sums[i] / length
         for j in range(length):
-            scale = gamma[j] if scaled else one
             for i in range(width):
-                value = arrived[j * width + i] * scale
                 hat = (source[j * width + i] - middle[i]) * inverse[i]
-                target[j * width + i] = (value - level[i] - hat * slope[i]) * inverse[i]
+                rest = target[j * width + i] - level[i] - hat * slope[i]
+                target[j * width + i] = rest * inverse[i]
 
 
 def layer_norm_dx(
