@@ -248,13 +248,18 @@ class Tensor(Methods):
         return self
 
     # differentiation --------------------------------------------------------------------------
-    def backward(self, gradient: Tensor | None = None) -> None:
+    def backward(self, gradient: Any = None) -> None:
         """Add d(self)/d(leaf) into `.grad` of every leaf that requires it.
 
-        `gradient` is the weight of each element of a tensor that is no scalar.
+        `gradient` (a tensor or an array of this shape) is the weight of each element of a tensor
+        that is no scalar.
         """
         from .tape import sweep  # what a tensor leads back to is the tape's business
 
+        if gradient is not None and not isinstance(gradient, Tensor):
+            values = np.asarray(gradient, self.dtype)
+            array = self.backend.upload(values)
+            gradient = Tensor(array, self.backend, values.shape, self.dtype)
         found = sweep((self,), (gradient,), create_graph=False)
         for leaf, g in found.items():
             registry["accumulate_"](leaf.own_grad(), g)

@@ -138,6 +138,8 @@ def var(x: Any, axis: Any = None, keepdims: bool = False, correction: int = 0) -
     x = tensor_in("var", x)
     axes = axes_of("var", axis, x.ndim)
     count = elements([x.shape[a] for a in axes])
+    if count <= correction:
+        raise ShapeError(f"var: {count} elements are too few for a correction of {correction}")
     distance = x - mean(x, axis=axes, keepdims=True)
     return sum(distance * distance, axis=axes, keepdims=keepdims) * (1.0 / (count - correction))
 
