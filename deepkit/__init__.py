@@ -1,4 +1,4 @@
-"""deepkit: deep learning in Python, on NumPy, Numba and CUDA, under one tape."""
+"""deepkit: deep learning in Python, on NumPy and Numba, under one tape."""
 
 from . import data, models, nn, ops, optim
 from .backends import DeviceError, device, devices, set_device, set_num_threads
