@@ -159,14 +159,22 @@ def sample(*args: Any, bench: bool = False, **params: Any) -> Sample:
 # the card -----------------------------------------------------------------------------------------
 
 
-def float_dtypes(name: str, operands: Sequence[Operand], public: int) -> Callable:
-    """The usual rule: all float inputs have one dtype, and the outputs have it too."""
+def float_dtypes(name: str, whole: Sequence[int], public: int) -> Callable:
+    """The usual rule: inputs are floats of one dtype, and the outputs have it too.
+
+    `whole` are the positions of inputs that hold whole numbers: labels, indices, keys.  Kernels
+    read memory by the dtype that this rule grants, so nothing else may slip through.
+    """
 
     def rule(*dtypes: Any, **_: Any) -> tuple[Any, ...]:
         found = None
-        for d in dtypes:
-            if d is None or d.kind != "f":
+        for i, d in enumerate(dtypes):
+            if d is None or i in whole:
                 continue
+            if d.kind != "f":
+                raise TypeError(
+                    f"{name}: expected float inputs, not {d}; cast with x.astype('float32')"
+                )
             if found is None:
                 found = d
             elif d is not found and d != found:
@@ -230,7 +238,15 @@ class Card:
         self._shape = shape
         self.grads, self.together, self.incoming = tuple(grads), together, incoming
         self.differentiable = bool(grads) or together is not None
-        self.dtype = dtype or float_dtypes(self.name, self.ins, len(self.outs))
+        whole = [
+            i
+            for i in range(len(self.ins))
+            if any(
+                i < len(s.args) and isinstance(s.args[i], Draw) and not s.args[i].cast
+                for s in samples
+            )
+        ]
+        self.dtype = dtype or float_dtypes(self.name, whole, len(self.outs))
         self.cost, self.samples, self.options = cost, tuple(samples), options or {}
         self.view, self.composite, self.exact = view, composite, exact
         self.tolerance = tolerance

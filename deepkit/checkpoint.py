@@ -7,9 +7,11 @@ in the file's metadata.  No pickle: reading a file runs nothing.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -117,6 +119,25 @@ KINDS |= {"i1": "I8", "i2": "I16", "i4": "I32", "i8": "I64"}
 KINDS |= {"u1": "U8", "u2": "U16", "u4": "U32", "u8": "U64"}
 
 
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no other writer uses; what killed writers left behind goes away."""
+    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = stray.name.split(".")[-3]
+        if os.name == "posix" and pid.isdigit() and not _alive(int(pid)):
+            stray.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """The format: the length of the header (8 bytes), the header (JSON), the tensors' bytes.
 
@@ -133,8 +154,7 @@ def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str])
         header[name] = {"dtype": kind, "shape": v.shape, "data_offsets": (start, end)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    # One name for all attempts: what a killed one leaves behind, the next one overwrites.
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)

@@ -159,13 +159,17 @@ class Program:
                 if x is not None and x.is_leaf and x.dtype.kind == "f":
                     if id(x.buffer) not in place:
                         log.depends(x, "requires_grad", x.requires_grad)
+                        log.depends(x, "buffer", x.buffer)
                     x.twin = None  # a copy in another layout that only this run has made
         self.guards, self.stamp = list(log.guards.values()), Log.stamp
         self.replay = self.backend.bind(steps)
+        own = {id(t.buffer) for t in inputs}  # overwritten by the next call, like the arena
         self.result = rebuilt(
             result,
             lambda t: (
-                Slot(t.detach(), at(t), True) if id(t.buffer) in place else Slot(t, t.array, False)
+                Slot(t.detach(), at(t), True)
+                if id(t.buffer) in place or id(t.buffer) in own
+                else Slot(t, t.array, False)
             ),
         )
 
@@ -180,7 +184,8 @@ class Program:
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         for mine, given in zip(self.inputs, arguments, strict=True):
-            self.backend.copy_into(mine.array, given.array)
+            if mine is not given:
+                self.backend.copy_into(mine.array, given.array)
         self.replay()
         for buffer in self.written:
             buffer.version += 1
@@ -190,7 +195,21 @@ class Program:
 
     def first_result(self) -> Any:
         """What the recording itself returned, without its history."""
-        return rebuilt(self.result, lambda slot: slot.tensor, Slot)
+        return rebuilt(
+            self.result,
+            lambda s: (
+                Tensor(
+                    self.backend.copy(s.tensor.array),
+                    self.backend,
+                    s.tensor.shape,
+                    s.tensor.dtype,
+                    s.tensor.layout,
+                )
+                if s.born
+                else s.tensor
+            ),
+            Slot,
+        )
 
     def _copied(self, slot: Slot) -> Tensor:
         """A result leaves the arena as a copy, since the next replay overwrites it."""
@@ -280,6 +299,8 @@ def rebuilt(tree: Any, each: Callable[[Any], Any], kind: type = Tensor) -> Any:
 
 def _key(tree: Any) -> Any:
     """What a program holds for: tensors by shape, dtype, layout and device, the rest by value."""
+    if isinstance(tree, Tensor) and _is_state(tree):
+        return (tree.backend.name, tree.dtype, tree)  # tensors are equal as keys if they are one
     if isinstance(tree, Tensor):
         return (tree.shape, tree.dtype, tree.layout, tree.backend.name, tree.requires_grad)
     if isinstance(tree, list | tuple):
@@ -329,7 +350,7 @@ def capture(step: Callable[..., Any]) -> Any:
         with lock:
             for program in programs.get(key, ()):
                 if program.holds():
-                    return _with_gradients(program, arguments)
+                    return _replay(program, arguments)
             known = programs.setdefault(key, [])
             result, program = _record(step, given)
             known.append(program)
@@ -351,35 +372,80 @@ def _record(step: Callable[..., Any], given: Any) -> tuple[Any, Program]:
     inputs: list[Tensor] = []
 
     def own(t: Tensor) -> Tensor:
-        """Replays read their arguments from memory of the program."""
-        mine = Tensor(t.backend.copy(t.array), t.backend, t.shape, t.dtype, t.layout)
-        mine._requires_grad = t.requires_grad
+        """Replays read their arguments from memory of the program; parameters are state."""
+        if t.requires_grad and not t.is_leaf:
+            raise CaptureError(
+                f"an argument of shape {t.shape} has a history, which a replay could not follow "
+                "back; pass x.detach(), or compute it inside of the step"
+            )
+        mine = t
+        if not _is_state(t):
+            mine = Tensor(t.backend.copy(t.array), t.backend, t.shape, t.dtype, t.layout)
+            mine._requires_grad = t.requires_grad
         inputs.append(mine)
         return mine
 
     arguments = leaves(given)
     args, kwargs = rebuilt(given, own)
+    _gradients_in(inputs, arguments)
     log = mode.log = Log()
     try:
         result = step(*args, **kwargs)
     finally:
         mode.log = None
+    _check_result(result)
     program = Program(log, inputs, result)
-    _hand_over(inputs, arguments)
-    return program.first_result(), program
+    first = program.first_result()
+    _hand_over(program, arguments)
+    return first, program
 
 
-def _with_gradients(program: Program, arguments: Sequence[Tensor]) -> Any:
-    for mine in program.inputs:
-        if mine.grad is not None:
-            registry["fill_"](mine.grad, value=0.0)
+def _is_state(t: Tensor) -> bool:
+    """Parameters, and whatever else is more than a plain tensor, are used where they lie."""
+    return type(t) is not Tensor
+
+
+def _replay(program: Program, arguments: Sequence[Tensor]) -> Any:
+    _gradients_in(program.inputs, arguments)
     result = program(arguments)
-    _hand_over(program.inputs, arguments)
+    _hand_over(program, arguments)
     return result
 
 
-def _hand_over(inputs: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
-    """Gradients that reached the program's own inputs belong to the arguments."""
+def _gradients_in(inputs: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
+    """The program's own inputs begin with the gradients that the arguments have."""
     for mine, given in zip(inputs, arguments, strict=True):
-        if given.requires_grad and given.is_leaf and mine.grad is not None:
-            registry["accumulate_"](given.own_grad(), mine.grad)
+        if mine is given or not given.requires_grad:
+            continue
+        if given.grad is not None:
+            registry["assign_"](mine.own_grad(), given.grad)
+        elif mine.grad is not None:
+            mine.grad = None
+
+
+def _hand_over(program: Program, arguments: Sequence[Tensor]) -> None:
+    """What the step did to the program's own inputs happens to the arguments."""
+    written = {id(buffer) for buffer in program.written}
+    for mine, given in zip(program.inputs, arguments, strict=True):
+        if mine is given:
+            continue
+        if id(mine.buffer) in written:
+            given.backend.copy_into(given.array, mine.array)
+            given.buffer.version += 1
+        if given.requires_grad and mine.grad is not None:
+            registry["assign_"](given.own_grad(), mine.grad)
+
+
+def _check_result(tree: Any) -> None:
+    """Only what is known to hold no tensors may come out beside them."""
+    if isinstance(tree, list | tuple):
+        for value in tree:
+            _check_result(value)
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            _check_result(value)
+    elif not isinstance(tree, Tensor | str | bytes | bool | int | float | None):
+        raise CaptureError(
+            f"a captured step returns tensors and numbers, also in tuples, lists and dictionaries, "
+            f"not {type(tree).__name__}"
+        )

@@ -58,18 +58,27 @@ class Call:
     as soon as its last tensor is, without waiting for the garbage collector.
     """
 
-    __slots__ = ("ins", "op", "outs", "params", "serial", "versions")
+    __slots__ = ("ins", "op", "out_versions", "outs", "params", "serial", "versions")
 
     def __init__(self, op: Op, ins: tuple, params: dict[str, Any]) -> None:
         self.op, self.ins, self.params, self.serial = op, ins, params, next(serials)
         self.versions = [t.buffer.version for t in self._read_only()]
         self.outs: tuple = ()
+        self.out_versions: tuple[int, ...] = ()
 
     def _read_only(self) -> list[Tensor]:
         inplace = self.op.inplace
         if not inplace:
             return [t for t in self.ins if t is not None]
         return [t for i, t in enumerate(self.ins) if t is not None and i not in inplace]
+
+    def check_outputs(self, outs: Sequence[Tensor | None]) -> None:
+        for t, version in zip(outs, self.out_versions, strict=False):
+            if t is not None and t.buffer.version != version:
+                raise RuntimeError(
+                    f"{self.op.name}: its output of shape {t.shape} was changed in place, so its "
+                    "gradient would be wrong; run backward before the change"
+                )
 
     def check_versions(self) -> None:
         for t, version in zip(self._read_only(), self.versions, strict=True):
@@ -115,6 +124,7 @@ class Op(Card):
             if len(outs) == 1 and outs[0].dtype.kind == "f":
                 out = outs[0]
                 out.call, out._requires_grad, call.outs = call, True, (weakref.ref(out),)
+                call.out_versions = (out.buffer.version,)
                 return out
             kept: list[Any] = []
             for out, operand in zip(outs, self.outs, strict=False):
@@ -124,6 +134,7 @@ class Op(Card):
                     out.call, out._requires_grad = call, True
                     kept.append(weakref.ref(out))
             call.outs = tuple(kept)
+            call.out_versions = tuple([out.buffer.version for out in outs])
         if self.public == 1:
             return outs[0]
         return outs[: self.public] if self.public else None
@@ -280,6 +291,7 @@ def sweep(
             call = heapq.heappop(heap)[1]
             call.check_versions()
             outs = tuple([o() if isinstance(o, weakref.ref) else o for o in call.outs])
+            call.check_outputs(outs)
             arrived = [None if o is None else gradients.pop(o, None) for o in outs]
             for o, g in zip(outs, arrived, strict=True):
                 if o is not None and g is not None and o in targets:

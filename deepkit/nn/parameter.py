@@ -20,7 +20,7 @@ import numpy as np
 
 from ..backends import ALIGNMENT, Backend, current
 from ..random import host_generator
-from ..tape import Buffer, Tensor, mode, registry
+from ..tape import Buffer, Log, Tensor, mode, registry
 
 Draw = Callable[[tuple[int, ...], np.random.Generator, np.dtype], np.ndarray]
 
@@ -155,6 +155,7 @@ class Parameter(Tensor):
             with contextlib.suppress(AttributeError):  # it may never have been needed
                 del self._grad
         self.backend, self.dtype, self.twin, self._has_grad = backend, dtype, None, False
+        Log.changed()  # programs that read the old memory hold no longer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         twin = Parameter.__new__(Parameter)

@@ -229,7 +229,10 @@ def _index_arrays(part: Any, x: Tensor, axis: int) -> list[Any]:
             if mode.log is not None:
                 raise CaptureError("a boolean mask has no fixed shape, so it cannot be captured")
             part = part.numpy()
+        elif part.dtype.kind in "iu" and mode.log is not None:
+            return [part]  # a capture cannot look at the values
         elif part.dtype.kind in "iu":
+            _checked_indices(part.numpy(), x.shape[axis], axis)
             return [part]
     array = np.asarray(part)
     if array.dtype.kind == "b":
@@ -239,12 +242,15 @@ def _index_arrays(part: Any, x: Tensor, axis: int) -> list[Any]:
     if array.dtype.kind not in "iu" and array.size:
         raise IndexError(f"an index must be whole numbers or a mask, not {array.dtype}")
     array = array.astype(np.int64)
-    length = x.shape[axis]
+    _checked_indices(array, x.shape[axis], axis)
+    return [array]
+
+
+def _checked_indices(array: np.ndarray, length: int, axis: int) -> None:
     if array.size and (array.min() < -length or array.max() >= length):
         raise IndexError(
             f"index {array.min()}..{array.max()} is out of range for axis {axis} of length {length}"
         )
-    return [array]
 
 
 def _gather(y: Tensor, arrays: list[tuple[int, Any]]) -> Tensor:

@@ -10,17 +10,19 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import temporary_name
+
 
 @contextlib.contextmanager
 def whole(path: str | PathLike[str]) -> Iterator[Path]:
     """`with whole("a.png") as temporary:` fill `temporary`; then it takes the name of `path`.
 
-    The temporary file lies beside `path`. It is gone if the block raises; one that a killed process
-    left is overwritten by the next.
+    The temporary file lies beside `path`, under a name of its own. It is gone if the block raises;
+    one that a killed process left goes with the next.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = temporary_name(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import pickle
+import shutil
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -68,11 +70,20 @@ def _cache_folder() -> str:
 CACHE_FOLDER = _cache_folder()
 
 
+DAMAGED = (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError)
+
+
 def cached(decorate: Callable, function: Callable) -> Any:
-    """`decorate(function)` with Numba's cache in our folder, and nobody else's setting changed."""
+    """`decorate(function)` with Numba's cache in our folder, and nobody else's setting changed.
+
+    A cache that cannot be read (cut off, overwritten) is thrown away, and everything compiled anew.
+    """
     before = config.CACHE_DIR
     config.CACHE_DIR = CACHE_FOLDER
     try:
+        return decorate(function)
+    except DAMAGED:
+        shutil.rmtree(CACHE_FOLDER, ignore_errors=True)
         return decorate(function)
     finally:
         config.CACHE_DIR = before
