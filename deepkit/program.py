@@ -162,6 +162,7 @@ class Program:
                         log.depends(x, "buffer", x.buffer)
                     x.twin = None  # a copy in another layout that only this run has made
         self.guards, self.stamp = list(log.guards.values()), Log.stamp
+        self.lists = list(log.lists.values())
         self.replay = self.backend.bind(steps)
         own = {id(t.buffer) for t in inputs}  # overwritten by the next call, like the arena
         self.result = rebuilt(
@@ -175,6 +176,9 @@ class Program:
 
     def holds(self) -> bool:
         """Whether everything that the step read from Python objects is as it was."""
+        for now, then in self.lists:
+            if len(now) != len(then) or any(a is not b for a, b in zip(now, then, strict=True)):
+                return False
         if self.stamp == Log.stamp:
             return True
         if all(getattr(owner, name) == value for owner, name, value in self.guards):
@@ -190,7 +194,7 @@ class Program:
         for buffer in self.written:
             buffer.version += 1
         for t, has_grad in self.graded:
-            t._has_grad = has_grad
+            t.has_grad = has_grad
         return rebuilt(self.result, self._copied, Slot)
 
     def first_result(self) -> Any:

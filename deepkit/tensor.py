@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class Log:
         self.written: list[Buffer] = []
         self.graded: dict[int, Tensor] = {}  # leaves that got a gradient, or lost it
         self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self.lists: dict[int, tuple[list, tuple]] = {}  # Python lists that the step walked
 
     def depends(self, owner: Any, attribute: str, value: Any) -> None:
         """The step read `owner.attribute`: a program holds only while it stays `value`."""
@@ -66,6 +67,16 @@ class _Mode(threading.local):
 
 
 mode = _Mode()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Work on state that is no part of the step being captured, such as moving it to a device."""
+    before, mode.log = mode.log, None
+    try:
+        yield
+    finally:
+        mode.log = before
 
 
 @contextmanager
@@ -179,14 +190,14 @@ class Tensor(Methods):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that backward passes have added up here, or None before the first."""
-        return self._grad if self._has_grad else None
+        return self._grad if self.has_grad else None
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is None:
             if self._has_grad or mode.log is not None:
                 registry["fill_"](self.own_grad(), value=0.0)  # replays need memory that stays
-            self._has_grad = False
+            self.has_grad = False
             return
         if value.shape != self.shape:
             raise ValueError(f"grad: expected shape {self.shape}, not {value.shape}")
@@ -202,10 +213,24 @@ class Tensor(Methods):
                 array = self.backend.upload(zeros)
                 self._grad = Tensor(array, self.backend, self.shape, self.dtype)
                 self._grad.buffer.birth = self.buffer.birth  # state, also when a capture meets it
-        self._has_grad = True
+        self.has_grad = True
+        return self._grad
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether there is a gradient.  A step that asks before it makes one depends on it."""
+        log = mode.log
+        if log is not None and id(self) not in log.graded:
+            log.depends(self, "_has_grad", self._has_grad)
+        return self._has_grad
+
+    @has_grad.setter
+    def has_grad(self, there: bool) -> None:
         if mode.log is not None:
             mode.log.graded[id(self)] = self
-        return self._grad
+        if self._has_grad != there:
+            self._has_grad = there
+            Log.changed()
 
     # the host ---------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
@@ -245,6 +270,30 @@ class Tensor(Methods):
 
     def requires_grad_(self, on: bool = True) -> Tensor:
         self.requires_grad = on
+        return self
+
+    # in place: a leaf that requires gradients is moved where it lies, as by an optimiser ----------
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._moved("+=", lambda: self + other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._moved("-=", lambda: self - other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._moved("*=", lambda: self * other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._moved("/=", lambda: self / other)
+
+    def _moved(self, sign: str, value: Callable[[], Tensor]) -> Tensor:
+        if not (self.is_leaf and self._requires_grad):
+            return value()
+        if mode.grad:
+            raise RuntimeError(
+                f"{sign}: a tensor that requires gradients is changed in place only inside of "
+                "'with dk.no_grad():', where nothing is recorded"
+            )
+        registry["assign_"](self, value())
         return self
 
     # differentiation --------------------------------------------------------------------------

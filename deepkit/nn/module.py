@@ -47,8 +47,8 @@ class Module:
             def forward(self, x):
                 return self.out(self.hidden(x).relu())
 
-    Attributes that are parameters or modules, or lists or tuples of them, belong to the module, in
-    the order of their definition; `register_buffer` adds state that is not trained.
+    Attributes that are parameters or modules, or lists, tuples or dictionaries of them, belong to
+    the module, in the order of their definition; `register_buffer` adds state that is not trained.
     """
 
     # Defaults on the class, so that a subclass need not call super().__init__().
@@ -68,6 +68,9 @@ class Module:
             self.materialise()
         if mode.log is not None:
             mode.log.depends(self, "_version", self._version)
+            for value in vars(self).values():
+                if isinstance(value, list):
+                    mode.log.lists[id(value)] = value, tuple(value)
         for hook in self._pre_hooks:
             hook.function(self, args)
         y = self.forward(*args, **kwargs)
@@ -93,12 +96,7 @@ class Module:
     # what it holds ----------------------------------------------------------------------------
     def _members(self, kind: type) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
-            if isinstance(value, kind):
-                yield name, value
-            elif isinstance(value, list | tuple):
-                for i, element in enumerate(value):
-                    if isinstance(element, kind):
-                        yield f"{name}.{i}", element
+            yield from _inside(name, value, kind)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules right below this one."""
@@ -309,6 +307,18 @@ class Module:
         if not lines:
             return f"{type(self).__name__}({about})"
         return "\n".join([f"{type(self).__name__}({about}", *lines, ")"])
+
+
+def _inside(name: str, value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """Everything of a kind in an attribute, also in lists, tuples and dictionaries."""
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for i, element in enumerate(value):
+            yield from _inside(f"{name}.{i}", element, kind)
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            yield from _inside(f"{name}.{key}", element, kind)
 
 
 def _given(values: np.ndarray) -> Callable[..., np.ndarray]:

@@ -283,6 +283,6 @@ def zero_gradients(found: Iterable[Run]) -> None:
         if made or mode.log is not None:
             registry["fill_"](run.gradients, value=0.0)
         for p in run.params:
-            p._has_grad = False
+            p.has_grad = False
             if mode.log is not None:
                 mode.log.graded[id(p)] = p

@@ -17,7 +17,7 @@ import numpy as np
 from ..nn.module import Module
 from ..nn.parameter import Flat, Run, materialise, runs, zero_gradients
 from ..ops.common import tensor_on
-from ..tape import Log, Tensor, mode
+from ..tape import CaptureError, Log, Tensor, aside, mode
 
 
 class Piece:
@@ -85,6 +85,11 @@ class Group:
             raise KeyError(f"a group has no setting {name!r}   (it has: {known})")
         self.optimizer._check({**self.settings, name: value})
         if name == "lr":
+            if mode.log is not None:
+                raise CaptureError(
+                    "the learning rate was set while a step was being captured; a replay would "
+                    "not repeat it: set it, or step the schedule, outside of the step"
+                )
             for rate in self._rates.values():
                 rate.write(value)
         else:
@@ -108,7 +113,8 @@ class Group:
         if self._pieces is None:
             self._pieces = [Piece(run) for run in runs(self.params)]
         elif any(piece.run.moved for piece in self._pieces):
-            self.place(self.states())
+            with aside():
+                self.place(self.states())
         return self._pieces
 
     def states(self) -> list[dict[str, np.ndarray]]:
@@ -212,12 +218,13 @@ class Optimizer:
         every parameter keeps its own number of steps."""
         pieces, mixed = group.pieces(), False
         for piece in pieces:
-            first = piece.run.params[0]._has_grad
-            mixed = mixed or any(p._has_grad != first for p in piece.run.params)
+            flags = [p.has_grad for p in piece.run.params]
+            mixed = mixed or any(f != flags[0] for f in flags)
         if mixed:
-            flags = [[p._has_grad for p in piece.run.params] for piece in pieces]
             pieces = [
-                part for piece, f in zip(pieces, flags, strict=True) for part in piece.split(f)
+                part
+                for piece in pieces
+                for part in piece.split([p._has_grad for p in piece.run.params])
             ]
             group._pieces = pieces
             self._laid_out()

@@ -14,7 +14,7 @@ def _with_gradients(name: str, params: Tensor | Iterable[Tensor]) -> tuple[list[
     given = [params] if isinstance(params, Tensor) else list(params)
     if not given or not all(isinstance(p, Tensor) for p in given):
         raise TypeError(f"{name}: expected parameters, such as model.parameters()")
-    return given, runs(p for p in given if p._has_grad)
+    return given, runs(p for p in given if p.has_grad)
 
 
 def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:

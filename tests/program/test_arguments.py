@@ -114,3 +114,123 @@ def test_an_output_changed_in_place_has_no_gradient(device):
     y.detach().write([7.0, 7.0])
     with pytest.raises(RuntimeError, match="changed in place"):
         loss.backward()
+
+
+# what a step finds in Python objects --------------------------------------------------------------
+
+
+def both(run):
+    """The same with and without the capture."""
+    return run(dk.capture), run(lambda step: step)
+
+
+def test_a_captured_optimiser_step_sees_gradients_that_come_later(device):
+    def run(wrap):
+        p = nn.Parameter(np.ones(2, np.float32))
+        q = nn.Parameter(np.ones(2, np.float32))
+        opt = dk.optim.SGD([p, q], 0.1)
+        step, seen = wrap(opt.step), []
+        for backward in (None, p, q, None):
+            if backward is not None:
+                (backward * 2.0).sum().backward()
+            step()
+            seen.append(p.tolist() + q.tolist())
+        opt.zero_grad()
+        step()
+        return [*seen, p.tolist() + q.tolist()]
+
+    captured, eager = both(run)
+    assert captured == eager
+    assert len({tuple(row) for row in eager}) == 4  # nothing moves before the first gradient
+
+
+def test_clipping_sees_gradients_that_come_later(device):
+    def run(wrap):
+        p = nn.Parameter(np.ones(2, np.float32))
+        clip = wrap(lambda: dk.optim.clip_grad_norm([p], 1.0))
+        norms = [clip().item()]
+        (p * 3.0).sum().backward()
+        return [*norms, clip().item(), *p.grad.tolist()]
+
+    captured, eager = both(run)
+    assert captured == eager
+    assert eager[1] == pytest.approx(18**0.5)
+
+
+def test_modules_appended_to_a_list_are_seen(device):
+    class Net(nn.Module):
+        def __init__(self):
+            self.layers = [nn.Linear(3, 2)]
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    model, x = Net(), dk.ones(4, 3)
+    run = dk.capture(lambda x: model(x))
+    assert run(x).shape == (4, 2)
+    model.layers.append(nn.Linear(2, 5))
+    assert run(x).shape == (4, 5)
+    assert np.array_equal(run(x).numpy(), model(x).numpy())
+
+
+def test_modules_in_dictionaries_and_nested_lists_belong_to_a_model():
+    class Net(nn.Module):
+        def __init__(self):
+            self.heads = {"a": nn.Linear(3, 2), "b": [nn.Linear(3, 1), (nn.Linear(2, 2),)]}
+
+    names = [name for name, _ in Net().named_parameters()]
+    assert names[:3] == ["heads.a.weight", "heads.a.bias", "heads.b.0.weight"]
+    assert names[-1] == "heads.b.1.0.bias"
+
+
+def test_adam_goes_on_after_its_model_has_moved(device):
+    def run(wrap):
+        dk.seed(0)
+        model = nn.Linear(3, 2)
+        opt = dk.optim.Adam(model.parameters(), 0.1)
+
+        def step(x):
+            opt.zero_grad()
+            loss = (model(x) ** 2).mean()
+            loss.backward()
+            opt.step()
+            return loss
+
+        step, seen = wrap(step), []
+        for dtype in ("float32", "float32", "float64", "float64", "float32"):
+            model.astype(dtype)
+            seen.append(step(dk.ones(4, 3, dtype=dtype)).item())
+        return seen
+
+    captured, eager = both(run)
+    assert captured == eager
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_schedule_inside_of_a_capture_is_refused(fresh):
+    p = nn.Parameter(np.ones(1, np.float32))
+    opt = dk.optim.SGD([p], 0.5)
+    schedule = dk.optim.StepLR(opt, 1, 0.5)
+    (p * 2.0).sum().backward()
+    if not fresh:
+        opt.step()
+    with pytest.raises(dk.CaptureError, match="outside of the step"):
+        dk.capture(schedule.step)()
+
+
+def test_changes_in_place_move_a_leaf(device):
+    p = nn.Parameter(np.float32([1, 2]))
+    same = p
+    (p * 3.0).sum().backward()
+    with pytest.raises(RuntimeError, match=r"dk.no_grad\(\)"):
+        p -= 0.5 * p.grad
+    with dk.no_grad():
+        p -= 0.5 * p.grad
+    assert p is same
+    assert p.tolist() == [-0.5, 0.5]
+    y = dk.tensor([1.0])
+    z = y
+    y += 1
+    assert (y.item(), z.item()) == (2.0, 1.0)  # other tensors: a new one, as numbers do
