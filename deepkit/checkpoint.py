@@ -204,19 +204,24 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     text = metadata.get("deepkit", "")
     if _digest(tensors, text) != metadata.get("crc32"):
         raise CheckpointError(f"{where} is damaged: its checksum is not that of its contents")
-    about = json.loads(text)
-    if about["format"] > FORMAT:
+    try:
+        about = json.loads(text)
+        version, counters, extra = about["format"], about["random"], dict(about["extra"])
+        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+        for name, values in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = values
+        optimizer = about.get("optimizer")
+        if optimizer is not None:
+            optimizer["state"] = parts["optimizer"]
+        newer = version > FORMAT
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{where} has format {about['format']}, but this deepkit reads up to {FORMAT}"
-        )
-    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
-    for name, values in tensors.items():
-        kind, _, rest = name.partition(".")
-        parts[kind][rest] = values
-    optimizer = about.get("optimizer")
-    if optimizer is not None:
-        optimizer["state"] = parts["optimizer"]
-    return Checkpoint(where, parts["model"], optimizer, about["random"], about["extra"])
+            f"{where} is no checkpoint of deepkit: its description is incomplete ({error})"
+        ) from error
+    if newer:
+        raise CheckpointError(f"{where} has format {version}, but this deepkit reads up to {FORMAT}")
+    return Checkpoint(where, parts["model"], optimizer, counters, extra)
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

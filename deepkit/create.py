@@ -97,6 +97,8 @@ def arange(
     dtype: Any = None,
 ) -> Tensor:
     """start, start + step, ... below `stop`; one number counts from 0.  int64 for whole numbers."""
+    if step == 0:
+        raise ValueError("arange: step must not be 0")
     values = np.arange(start) if stop is None else np.arange(start, stop, step)
     if values.dtype.kind == "f":
         values = values.astype(FLOAT)

@@ -203,7 +203,7 @@ def get(name: str | Backend) -> Backend:
     if backend is None:
         if name == "auto":
             return get(next(n for n in PREFERENCE if why_not(n) is None))
-        home = HOMES.get(name.split(":")[0]) if isinstance(name, str) else None
+        home = HOMES.get(name) if isinstance(name, str) else None
         if home is None:
             known = ", ".join(f"'{n}'" for n in HOMES)
             raise DeviceError(f"unknown device {name!r}   (known devices: {known})")
@@ -252,7 +252,7 @@ def device(name: str) -> Iterator[None]:
 
 def set_num_threads(count: int) -> None:
     """How many processor cores kernels may use, from 1."""
-    if not isinstance(count, int) or count < 1:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"set_num_threads: expected a whole number from 1, not {count!r}")
     global num_threads
     num_threads = count

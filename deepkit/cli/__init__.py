@@ -49,6 +49,9 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (sys.argv's if None) -> its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for the whole process)
     name = given[0] if given and given[0] in COMMANDS else ""
     try:
         return _run(name, given)
@@ -123,8 +126,10 @@ def user_errors() -> tuple[type[Exception], ...]:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError):
+        return f"the output cannot be written ({error.strerror or error})"
     if isinstance(error, MemoryError):
-        return "there is not enough memory; a smaller --batch-size needs less"
+        return "there is not enough memory; smaller images or a smaller --batch-size need less"
     return " ".join(str(error).split("\n"))
 
 

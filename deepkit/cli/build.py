@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,17 @@ class Plan:
         from .. import models
 
         return models.get(self.model, *self.sizes, **self.options)
+
+
+@contextmanager
+def recorded(path: Any) -> Iterator[None]:
+    """Around reading what a checkpoint says of its run: what is missing is one sentence."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} lacks something that 'deepkit train' records ({error}), so it cannot be used"
+        ) from error
 
 
 def check_model(name: str) -> None:
@@ -96,6 +109,8 @@ def load_data(
 ) -> tuple[Dataset, Dataset, Plan]:
     """The training and the test part of a data set, and the plan of a model that fits both."""
     check_model(model)
+    if data == "digits" and root is not None:
+        raise UsageError("--root has no effect: the digits come with deepkit")
     with _reading(data, quiet):
         train, test = (_load(data, root, part, size) for part in ("train", "test"))
         if train.images.shape[1:] != test.images.shape[1:]:
@@ -140,7 +155,11 @@ def _load(data: str, root: str | None, split: str | None, size: Any) -> Dataset:
     found = load(data, root, split, size=size)
     if found.images.dtype == np.uint8:
         return found
-    return Dataset(found.images.astype(np.float32), found.labels, found.classes, found.name)
+    with np.errstate(over="ignore"):
+        images = found.images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise UsageError(f"{found.name}: images hold values beyond the range of float32")
+    return Dataset(images, found.labels, found.classes, found.name)
 
 
 def _sized(found: Dataset, plan: Plan, data: str, root: str | None, split: str) -> Dataset:

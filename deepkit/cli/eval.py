@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import UsageError
-from .build import Plan, choose_device, load_for, shown
+from .build import Plan, choose_device, load_for, recorded, shown
 from .options import add_data, add_device, whole
 
 DESCRIPTION = "Test a checkpoint that `deepkit train` wrote: mean loss, accuracy, errors."
@@ -44,25 +44,29 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{loaded.path} was not written by 'deepkit train', so its model is unknown"
         )
-    plan, settings = Plan.recorded(record["plan"]), record["settings"]
+    with recorded(loaded.path):
+        plan, settings = Plan.recorded(record["plan"]), record["settings"]
+        used, where = settings["data"], settings["root"]
+        training = loaded.extra["training"]
+        normalize, epoch = Normalize(**training["normalize"]), len(training["history"])
     _check_picture(arguments.errors)
     name, why = choose_device(arguments.device or "auto", arguments.quiet)
-    root = arguments.root or (settings["root"] if arguments.data is None else None)
+    root = arguments.root or (where if arguments.data is None else None)
     data = load_for(
-        plan, arguments.data or settings["data"], root, SPLITS[arguments.split], arguments.quiet
+        plan, arguments.data or used, root, SPLITS[arguments.split], arguments.quiet
     )
     with device(name):
         model = plan.build()
     loaded.restore(model)
     if not arguments.quiet:
-        print(f"model   {plan.model}, epoch {len(loaded.extra['training']['history'])}")
+        print(f"model   {plan.model}, epoch {epoch}")
         print(f"data    {data.name}: {len(data.images):,} images of {shown(plan.shape)}")
         print(f"device  {name}{f' ({why})' if why else ''}", flush=True)
     found = evaluate(
         model,
         (data.images, data.labels),
         batch_size=arguments.batch_size,
-        normalize=Normalize(**loaded.extra["training"]["normalize"]),
+        normalize=normalize,
         predictions=arguments.errors is not None,
         progress=not arguments.quiet,
     )
@@ -85,6 +89,8 @@ def _check_picture(path: str | None) -> None:
         raise UsageError(f"--errors needs {' and '.join(lacking)} (pip install 'deepkit[plot]')")
     if Path(path).suffix.lower() != ".png":
         raise UsageError(f"--errors: a file name that ends in .png was expected, not {path}")
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"--errors: there is no folder {Path(path).parent} for {path}")
     if Path(path).exists():
         raise UsageError(f"--errors: {path} exists already; name another file")
 

@@ -177,10 +177,12 @@ def _settings(arguments: argparse.Namespace, resume: Path | None) -> dict[str, A
     run = checkpoint.load(resume).extra.get("run")
     if run is None:
         raise UsageError(f"--resume: {resume} was not written by 'deepkit train'")
-    recorded: dict[str, Any] = run["settings"]
+    with recorded(resume):
+        earlier_run: dict[str, Any] = {name: run["settings"][name] for name in names}
     for name, value in given.items():
-        earlier = recorded[name]
-        fixed = name not in MAY_CHANGE or (name == "epochs" and recorded["schedule"] != "constant")
+        earlier = earlier_run[name]
+        constant = earlier_run["schedule"] == "constant"
+        fixed = name not in MAY_CHANGE or (name == "epochs" and not constant)
         if fixed and value != (tuple(earlier) if isinstance(earlier, list) else earlier):
             option = name if name == "model" else f"--{name.replace('_', '-')}"
             also = " and its schedule was made for them" if name == "epochs" else ""
@@ -188,7 +190,7 @@ def _settings(arguments: argparse.Namespace, resume: Path | None) -> dict[str, A
                 f"{option} cannot be {value}: the run in {resume} has {earlier}{also}; "
                 "leave it out, or start a new run"
             )
-    return recorded | given
+    return earlier_run | given
 
 
 def _out(arguments: argparse.Namespace, settings: dict[str, Any], resume: Path | None) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, reading, reason
-from .resize import pair
+from .resize import check_size, pair
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _GREY = {"1", "L", "LA"}
@@ -43,12 +43,13 @@ def image_folder(
             if shape != headers[0][0]:
                 raise DataError(
                     f"{what}: {file} is {shape[0]}x{shape[1]} but {files[0]} is "
-                    f"{headers[0][0][0]}x{headers[0][0][1]}; give size=(height, width) to resize "
-                    "all"
+                    f"{headers[0][0][0]}x{headers[0][0][1]}; a size (on the command line "
+                    "--size H,W) resizes all of them"
                 )
         wanted = headers[0][0]
     if channels is None:
         channels = 1 if all(mode in _GREY for _, mode in headers) else 3
+    check_size(len(files), *wanted, channels)
     images = np.empty((len(files), *wanted, channels), np.uint8)
     for image, file in zip(images, files, strict=True):
         image[...] = _pixels(what, file, wanted, channels)

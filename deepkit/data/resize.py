@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
-_BATCH = 1024  # images at a time, so that the float copies stay small
+MOST_BYTES = 2**33  # that resized images may take
+_PART_BYTES = 2**26  # of the float copies that are made on the way
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -18,6 +19,17 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     if min(height, width) < 1:
         raise DataError(f"data: size {size} must be at least 1 in height and width")
     return int(height), int(width)
+
+
+def check_size(count: int, height: int, width: int, channels: int, itemsize: int = 1) -> None:
+    """Raise a sentence before so many images of that size take all memory."""
+    needed = count * height * width * channels * itemsize
+    if needed > MOST_BYTES:
+        raise DataError(
+            f"data: {count:,} images of {height}x{width}x{channels} would take "
+            f"{needed / 2**30:,.1f} GiB; a size that needs at most {MOST_BYTES // 2**30} GiB "
+            "was expected"
+        )
 
 
 def bilinear(images: NDArray[Any], size: int | tuple[int, int]) -> NDArray[Any]:
@@ -29,15 +41,17 @@ def bilinear(images: NDArray[Any], size: int | tuple[int, int]) -> NDArray[Any]:
     scale, so that no pixel is skipped. uint8 results are rounded, halves up.
     """
     height, width = pair(size)
+    check_size(len(images), height, width, images.shape[3], images.itemsize)
+    batch = max(1, _PART_BYTES // (8 * height * max(width, images.shape[2]) * images.shape[3]))
     rows = _weights(images.shape[1], height)
     columns = _weights(images.shape[2], width)
     out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
-    for start in range(0, len(images), _BATCH):
-        part = images[start : start + _BATCH].astype(np.float64)
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch].astype(np.float64)
         part = np.tensordot(part, rows, (1, 1))  # (n, W, C, height)
         part = np.tensordot(part, columns, (1, 1))  # (n, C, height, width)
         part = part.transpose(0, 2, 3, 1)
-        out[start : start + _BATCH] = to_uint8(part) if images.dtype == np.uint8 else part
+        out[start : start + batch] = to_uint8(part) if images.dtype == np.uint8 else part
     return out
 
 

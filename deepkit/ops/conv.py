@@ -29,6 +29,8 @@ def _matched(
             raise ShapeError(
                 f"{name}: {count} {what} channels do not divide into {groups} groups   {shapes}"
             )
+    if 0 in (x[-1], w[0]):
+        raise ShapeError(f"{name}: at least one channel in and out was expected   {shapes}")
     if x[-1] != w[-1] * groups:
         wanted = f"{groups} groups of {w[-1]}" if groups > 1 else f"{w[-1]}"
         raise ShapeError(f"{name}: x has {x[-1]} channels but w expects {wanted}   {shapes}")

@@ -107,8 +107,15 @@ def div(a: Any, b: Any) -> Any:
     tolerance=4,
 )
 def pow(a: Any, b: Any) -> Any:
-    """y = a ** b.  d/db at a = 0 is 0, as in PyTorch."""
-    return operands("pow", a, b), {}
+    """y = a ** b.  d/db at a = 0 is 0, as in PyTorch.  Integers take powers from 0."""
+    a, b = operands("pow", a, b) if not isinstance(b, int) or b >= 0 else _negative_power(a, b)
+    return (a, b), {}
+
+
+def _negative_power(a: Any, b: int) -> tuple[Tensor, ...]:
+    if isinstance(a, Tensor) and a.dtype.kind != "f":
+        raise ValueError(f"pow: integers have no power {b}; cast with x.astype('float32')")
+    return operands("pow", a, b)
 
 
 @op(
@@ -350,7 +357,17 @@ def clip(x: Any, low: float | None = None, high: float | None = None) -> Any:
     """y = x held within [low, high]; None leaves that side open."""
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: low {low} is above high {high}")
-    return (tensor_in("clip", x),), dict(low=low, high=high)
+    x = tensor_in("clip", x)
+    if x.dtype.kind == "b":
+        raise TypeError("clip: a bool tensor has nothing to clip; cast it with x.astype(...)")
+    if x.dtype.kind in "iu":
+        if any(isinstance(bound, float) for bound in (low, high)):
+            x = astype(x, np.float32)
+        else:  # a bound that the type cannot hold is its own limit
+            limits = np.iinfo(x.dtype)
+            low = None if low is None else max(int(low), int(limits.min))
+            high = None if high is None else min(int(high), int(limits.max))
+    return (x,), dict(low=low, high=high)
 
 
 def _within(x: Tensor, low: float | None, high: float | None) -> Tensor:

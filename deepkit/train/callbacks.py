@@ -29,6 +29,9 @@ class Callback:
     def on_train_end(self, run: Run) -> None:
         """After the last epoch, also when a callback stopped the run; not after an exception."""
 
+    def close(self) -> None:
+        """At the very end, whatever happened."""
+
 
 class FunctionCallback(Callback):
     """A function of the run, as a callback."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from .. import random
 from ..create import tensor
 from ..data.augment import Augmentation
@@ -113,14 +115,19 @@ def fit(
     parts = [c if isinstance(c, Callback) else FunctionCallback(c) for c in callbacks]
     if out is not None:
         parts.append(out if isinstance(out, RunFolder) else RunFolder(out))
-    for part in parts:
-        part.on_train_begin(run)
-    with Progress(progress) as show:
-        _epochs(run, parts, _step(run, capture), show)
-    if run.stopped:
-        run.say(f"stopped after epoch {run.epoch}: {run.stopped}")
-    for part in parts:
-        part.on_train_end(run)
+    try:
+        for part in parts:
+            part.on_train_begin(run)
+        # a run that diverges ends with a sentence, not with NumPy's warnings before it
+        with np.errstate(all="ignore"), Progress(progress) as show:
+            _epochs(run, parts, _step(run, capture), show)
+        if run.stopped:
+            run.say(f"stopped after epoch {run.epoch}: {run.stopped}")
+        for part in parts:
+            part.on_train_end(run)
+    finally:
+        for part in parts:
+            part.close()
     return run.history
 
 

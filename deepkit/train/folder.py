@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
@@ -13,6 +14,11 @@ from .callbacks import Callback
 from .errors import RunFolderError
 from .files import write_json
 from .run import Run
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 CHECKPOINT, CSV, JSON_LINES, ABOUT = (
     "checkpoint.safetensors",
@@ -50,6 +56,7 @@ class RunFolder(Callback):
         self.path, self.overwrite = Path(path), overwrite
         self.title, self.classes, self.about = title, classes, dict(about or {})
         self.saved = 0  # the epoch of the checkpoint
+        self._held: int | None = None  # the folder's descriptor, while a run holds it
 
     def check(self, resumed: str | PathLike[str] | None = None) -> None:
         """Raise RunFolderError if the folder cannot take this run; change nothing."""
@@ -76,6 +83,7 @@ class RunFolder(Callback):
         own = run.resumed and Path(run.resumed).resolve().parent == self.path.resolve()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._hold()
             for name in () if own else FILES:
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
@@ -87,6 +95,23 @@ class RunFolder(Callback):
             "started": now(),
         }
         self._describe(run)
+
+    def _hold(self) -> None:
+        """One run at a time in a folder; the system lets go when the process ends."""
+        if fcntl is None:
+            return
+        self._held = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"out: another run is writing into {self.path} at this moment; name another folder"
+            ) from None
+
+    def close(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def on_epoch_end(self, run: Run) -> None:
         # the checkpoint first: it holds the history, from which the tables can be written again
