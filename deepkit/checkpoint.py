@@ -206,7 +206,10 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{where} is damaged: its checksum is not that of its contents")
     try:
         about = json.loads(text)
-        version, counters, extra = about["format"], about["random"], dict(about["extra"])
+        if about["format"] > FORMAT:
+            newer = f"{where} has format {about['format']}, but this deepkit reads up to {FORMAT}"
+            raise CheckpointError(newer)
+        counters, extra = about["random"], dict(about["extra"])
         parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
         for name, values in tensors.items():
             kind, _, rest = name.partition(".")
@@ -214,13 +217,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         optimizer = about.get("optimizer")
         if optimizer is not None:
             optimizer["state"] = parts["optimizer"]
-        newer = version > FORMAT
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{where} is no checkpoint of deepkit: its description is incomplete ({error})"
         ) from error
-    if newer:
-        raise CheckpointError(f"{where} has format {version}, but this deepkit reads up to {FORMAT}")
     return Checkpoint(where, parts["model"], optimizer, counters, extra)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from .backends import ALIGNMENT, Backend, current
 from .ops.common import tensor_on
 from .tape import Buffer, CaptureError, Launch, Log, Tensor, mode, registry
+from .tensor import elements
 
 __all__ = ["CaptureError", "Piece", "Program", "capture", "lower_bound", "plan"]
 
@@ -162,7 +163,7 @@ class Program:
                         log.depends(x, "buffer", x.buffer)
                     x.twin = None  # a copy in another layout that only this run has made
         self.guards, self.stamp = list(log.guards.values()), Log.stamp
-        self.lists = list(log.lists.values())
+        self.containers = list(log.containers.values())
         self.replay = self.backend.bind(steps)
         own = {id(t.buffer) for t in inputs}  # overwritten by the next call, like the arena
         self.result = rebuilt(
@@ -176,7 +177,8 @@ class Program:
 
     def holds(self) -> bool:
         """Whether everything that the step read from Python objects is as it was."""
-        for now, then in self.lists:
+        for container, then in self.containers:
+            now = elements(container)
             if len(now) != len(then) or any(a is not b for a, b in zip(now, then, strict=True)):
                 return False
         if self.stamp == Log.stamp:

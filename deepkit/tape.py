@@ -260,7 +260,10 @@ def sweep(
     gradients: dict[Tensor, Tensor] = {}
     for y, seed in zip(outputs, seeds, strict=True):
         if not y._requires_grad:
-            raise ValueError(f"backward: the tensor of shape {y.shape} does not require gradients")
+            raise ValueError(
+                f"backward: the tensor of shape {y.shape} does not require gradients   "
+                "(what a captured step returns has no history: call backward inside of it)"
+            )
         if seed is None:
             if y.size != 1:
                 raise ValueError(

@@ -43,11 +43,22 @@ class Log:
         self.written: list[Buffer] = []
         self.graded: dict[int, Tensor] = {}  # leaves that got a gradient, or lost it
         self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
-        self.lists: dict[int, tuple[list, tuple]] = {}  # Python lists that the step walked
+        self.containers: dict[int, tuple[Any, tuple]] = {}  # lists and dictionaries, as they were
 
     def depends(self, owner: Any, attribute: str, value: Any) -> None:
         """The step read `owner.attribute`: a program holds only while it stays `value`."""
         self.guards[id(owner), attribute] = (owner, attribute, value)
+
+    def walks(self, value: Any) -> None:
+        """The step may walk this attribute: where it is a list or a dictionary, a program holds
+        only while its elements, and those of the ones inside it, stay the same objects."""
+        if isinstance(value, list | dict):
+            if id(value) in self.containers:
+                return
+            self.containers[id(value)] = value, elements(value)
+        if isinstance(value, list | dict | tuple):
+            for element in elements(value):
+                self.walks(element)
 
     def source_of(self, t: Tensor) -> str:
         """Which op of the step gave a tensor, in words."""
@@ -59,6 +70,13 @@ class Log:
     @classmethod
     def changed(cls) -> None:
         cls.stamp += 1
+
+
+def elements(container: Any) -> tuple:
+    """What a list holds, or the keys and values of a dictionary."""
+    if isinstance(container, dict):
+        return (*container.keys(), *container.values())
+    return tuple(container)
 
 
 class _Mode(threading.local):

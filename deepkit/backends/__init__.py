@@ -176,6 +176,11 @@ class Backend:
     def set_num_threads(self, count: int) -> None:
         """How many threads the kernels may use; a backend without threads of its own ignores it."""
 
+    @property
+    def preparing(self) -> float:
+        """Seconds so far in which kernels were made ready, which no later step spends again."""
+        return 0.0
+
     def __repr__(self) -> str:
         return f"<backend '{self.name}'>"
 

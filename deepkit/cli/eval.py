@@ -52,9 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_picture(arguments.errors)
     name, why = choose_device(arguments.device or "auto", arguments.quiet)
     root = arguments.root or (where if arguments.data is None else None)
-    data = load_for(
-        plan, arguments.data or used, root, SPLITS[arguments.split], arguments.quiet
-    )
+    data = load_for(plan, arguments.data or used, root, SPLITS[arguments.split], arguments.quiet)
     with device(name):
         model = plan.build()
     loaded.restore(model)

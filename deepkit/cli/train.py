@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import UsageError
-from .build import Plan, check_model, choose_device, load_data, shown
+from .build import Plan, check_model, choose_device, load_data, recorded, shown
 from .options import add_data, add_device, number, size, whole
 from .recipe import (
     AUGMENTATIONS,

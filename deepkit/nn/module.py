@@ -69,8 +69,7 @@ class Module:
         if mode.log is not None:
             mode.log.depends(self, "_version", self._version)
             for value in vars(self).values():
-                if isinstance(value, list):
-                    mode.log.lists[id(value)] = value, tuple(value)
+                mode.log.walks(value)
         for hook in self._pre_hooks:
             hook.function(self, args)
         y = self.forward(*args, **kwargs)

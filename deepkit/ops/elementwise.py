@@ -363,10 +363,12 @@ def clip(x: Any, low: float | None = None, high: float | None = None) -> Any:
     if x.dtype.kind in "iu":
         if any(isinstance(bound, float) for bound in (low, high)):
             x = astype(x, np.float32)
-        else:  # a bound that the type cannot hold is its own limit
-            limits = np.iinfo(x.dtype)
-            low = None if low is None else max(int(low), int(limits.min))
-            high = None if high is None else min(int(high), int(limits.max))
+        else:  # a bound that the type cannot hold becomes its nearest number
+            ends = np.iinfo(x.dtype)
+            low, high = (
+                None if b is None else min(max(int(b), int(ends.min)), int(ends.max))
+                for b in (low, high)
+            )
     return (x,), dict(low=low, high=high)
 
 

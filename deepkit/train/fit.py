@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..backends import get
 from ..create import tensor
 from ..data.augment import Augmentation
 from ..nn import Module
@@ -179,7 +180,8 @@ def _train(run: Run, step: Callable[..., Any], epoch: int, show: Progress) -> di
     run.model.train()
     device = device_of(run.model)
     tally = _Tally(epoch, len(run.loader), show)
-    start = time.perf_counter()
+    backend = get(run.device)
+    start = time.perf_counter() - backend.preparing
     for x, y in run.loader.batches():
         tally.add(len(y), *step(tensor(x, device), tensor(y, device)))
         lr = run.optimizer.lr
@@ -188,7 +190,7 @@ def _train(run: Run, step: Callable[..., Any], epoch: int, show: Progress) -> di
     tally.look()
     if run.schedule is not None and run.schedule_step == "epoch":
         run.schedule.step()
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - backend.preparing - start
     return {
         "train_loss": tally.loss,
         "train_accuracy": tally.accuracy,

@@ -98,6 +98,9 @@ def test_help_of_the_examples_names_options_that_exist(capsys):
         (["train", "mlp", "--optimizer", "lion"], ["--optimizer", "lion", "adamw"]),
         (["train", "mlp", "--momentum", "0.9"], ["--momentum is for sgd and rmsprop"]),
         (["train", "mlp", "--device", "tpu"], ["unknown device 'tpu'", "numpy"]),
+        (["train", "mlp", "--device", "numba:3"], ["unknown device 'numba:3'", "numpy"]),
+        (["train", "mlp", "--root", "."], ["--root has no effect", "digits"]),
+        (["train", "mlp", *FAST, "--size", "100000000"], ["GiB"]),
         (["train", "mlp", "--augment", "shfit"], ["'shfit'", "did you mean shift?"]),
         (["train", "mlp", "--augment", "flip:2"], ["flip:2", "[0, 1]"]),
         (["train", "mlp", "--augment", "shift:x"], ["shift:x", "a number (pixels)"]),
@@ -395,6 +398,27 @@ def test_a_damaged_checkpoint_is_one_sentence(capsys, finished, tmp_path):
         assert str(path) in refused(capsys, "train", "--resume", path)
 
 
+def test_an_incomplete_checkpoint_is_one_sentence(capsys, finished, tmp_path, monkeypatch):
+    """Whole, with the right checksum, but written by something else."""
+    whole = checkpoint.load(finished[0] / "checkpoint.safetensors")
+    for part in ("run", "training"):
+        extra = {**whole.extra, part: {"not": "much"}}
+        model = dk.nn.Linear(4, 2)
+        path = tmp_path / f"{part}.safetensors"
+        checkpoint.save(path, model, **extra)
+        assert str(path) in refused(capsys, "eval", path)
+    assert "records" in refused(capsys, "train", "--resume", tmp_path / "run.safetensors")
+
+    monkeypatch.setattr(checkpoint.json, "loads", lambda text: {"format": 1})
+    with pytest.raises(checkpoint.CheckpointError, match="description is incomplete"):
+        checkpoint.load(path)
+
+
+def test_eval_does_not_test_for_a_picture_that_cannot_be_written(capsys, finished, tmp_path):
+    sentence = refused(capsys, "eval", finished[0], "--errors", tmp_path / "no" / "errors.png")
+    assert "there is no folder" in sentence
+
+
 # other people's data ------------------------------------------------------------------------------
 
 
@@ -451,11 +475,38 @@ def test_a_model_that_would_need_huge_images_is_refused(capsys, tmp_path, monkey
 
 def test_an_exploding_run_says_so_and_keeps_its_last_checkpoint(capsys, tmp_path):
     more = ["--optimizer", "sgd", "--lr", "1e38", "--schedule", "constant"]
-    with np.errstate(all="ignore"):
-        sentence = refused(capsys, "train", "mlp", *FAST, "--out", tmp_path / "a", *more)
+    sentence = refused(capsys, "train", "mlp", *FAST, "--out", tmp_path / "a", *more)
     assert "the loss became" in sentence
     assert "epoch 1, batch" in sentence
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["run.json"]
+
+
+def test_values_beyond_float32_are_refused(capsys, tmp_path):
+    images = np.full((40, 4, 4, 1), 1e300)
+    data = npz(tmp_path / "large.npz", images, np.arange(40) % 4)
+    sentence = refused(capsys, "train", "mlp", *FAST, "--data", data, "--out", tmp_path / "a")
+    assert "beyond the range of float32" in sentence
+
+
+def test_two_runs_do_not_share_a_folder(capsys, tmp_path):
+    folder = RunFolder(tmp_path, overwrite=True)
+    folder._hold()
+    try:
+        sentence = refused(capsys, "train", "mlp", *FAST, "--out", tmp_path, "--overwrite")
+        assert "another run is writing" in sentence
+        assert not list(tmp_path.iterdir())
+    finally:
+        folder.close()
+    assert train(capsys, tmp_path)[0] == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="shells of POSIX close streams like this")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_are_no_traceback(tmp_path, closed):
+    command = f"'{sys.executable}' -m deepkit summary lenet5 {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_command_imports_lazily():

@@ -175,6 +175,34 @@ def test_modules_appended_to_a_list_are_seen(device):
     assert np.array_equal(run(x).numpy(), model(x).numpy())
 
 
+def test_modules_in_dictionaries_and_nested_lists_are_seen(device):
+    class Net(nn.Module):
+        def __init__(self):
+            self.heads = {"a": nn.Linear(3, 2)}
+            self.blocks = ([nn.Linear(2, 2)],)
+
+        def forward(self, x):
+            for layer in [*self.heads.values(), *self.blocks[0]]:
+                x = layer(x)
+            return x
+
+    model, x = Net(), dk.ones(4, 3)
+    run = dk.capture(lambda x: model(x))
+    run(x)
+    model.heads["a"] = nn.Linear(3, 2)
+    assert np.array_equal(run(x).numpy(), model(x).numpy())
+    model.blocks[0].append(nn.Linear(2, 5))
+    assert run(x).shape == (4, 5)
+    assert np.array_equal(run(x).numpy(), model(x).numpy())
+
+
+def test_a_result_without_history_says_so(device):
+    w = dk.tensor([1.0, 2.0], requires_grad=True)
+    loss = dk.capture(lambda x: (w * x).sum())(dk.ones(2))
+    with pytest.raises(ValueError, match="a captured step returns has no history"):
+        loss.backward()
+
+
 def test_modules_in_dictionaries_and_nested_lists_belong_to_a_model():
     class Net(nn.Module):
         def __init__(self):

@@ -203,7 +203,10 @@ def test_backward_of_what_is_no_scalar():
 
 
 def test_backward_without_anything_to_differentiate():
-    sentence = "backward: the tensor of shape () does not require gradients"
+    sentence = (
+        "backward: the tensor of shape () does not require gradients   "
+        "(what a captured step returns has no history: call backward inside of it)"
+    )
     with says(ValueError, sentence):
         x(3).sum().backward()
     with says(ValueError, "grad: the tensor of shape (3,) does not require gradients"):
@@ -291,3 +294,32 @@ def test_every_op_of_the_registry_shows_its_signature():
     for name, op in registry.items():
         assert isinstance(op, Op)
         assert repr(op) == f"<op {name}: {op.signature}>"
+
+
+def test_arange_without_a_step():
+    with says(ValueError, "arange: step must not be 0"):
+        dk.arange(0, 4, 0)
+
+
+def test_convolution_without_channels():
+    sentence = "at least one channel in and out was expected"
+    with pytest.raises(dk.ShapeError, match=sentence):
+        dk.ops.conv2d(dk.zeros(1, 4, 4, 0), dk.zeros(2, 3, 3, 0))
+    with pytest.raises(dk.ShapeError, match=sentence):
+        dk.ops.conv2d(dk.zeros(1, 4, 4, 2), dk.zeros(0, 3, 3, 2))
+
+
+def test_threads():
+    for count in (0, -1, 1.5, True):
+        with says(ValueError, f"set_num_threads: expected a whole number from 1, not {count!r}"):
+            dk.set_num_threads(count)
+
+
+def test_negative_powers_of_integers():
+    with says(ValueError, "pow: integers have no power -1; cast with x.astype('float32')"):
+        dk.arange(1, 4) ** -1
+
+
+def test_clip_of_booleans():
+    with pytest.raises(TypeError, match="nothing to clip"):
+        dk.ops.clip(dk.arange(3) > 1, 0, 1)

@@ -30,6 +30,18 @@ def same(t, want, rtol=1e-6):
 
 
 @DEVICES
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8"])
+def test_clip_of_whole_numbers(device, kind):
+    values = np.arange(9).astype(kind)
+    x = dk.tensor(values, device)
+    same(dk.ops.clip(x, 2, 5), values.clip(2, 5))
+    same(dk.ops.clip(x, -7, 3), values.clip(0, 3))
+    same(dk.ops.clip(x, 4, 10**20), values.clip(4, 8))
+    same(dk.ops.clip(x, None, 4), values.clip(0, 4))
+    same(dk.ops.clip(x, 1.5, 4.5), values.astype(np.float32).clip(1.5, 4.5))
+
+
+@DEVICES
 @BOTH
 def test_tensor_and_number(device, function):
     for number in (2, 2.0, 0.5, np.float32(2.0)):

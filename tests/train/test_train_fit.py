@@ -1,11 +1,14 @@
 """fit and evaluate: what they compute, what they refuse, and that nothing is left running."""
 
+import time
+
 import numpy as np
 import pytest
 from train.small import CLASSES, TEST, TRAIN, same_weights, small_model, without_times
 
 import deepkit as dk
 from deepkit import nn
+from deepkit.backends import Backend
 from deepkit.data import DataError, Dataset, Loader
 from deepkit.ops import cross_entropy
 from deepkit.optim import SGD, OneCycleLR, StepLR
@@ -40,6 +43,22 @@ def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches():
     history = quiet(model, TRAIN, epochs=1, batch_size=32, optimizer=SGD(model.parameters(), lr=0))
     assert history.last["train_loss"] == pytest.approx(expected.loss, rel=1e-6)
     assert history.last["train_accuracy"] == pytest.approx(expected.accuracy)
+
+
+def test_making_kernels_ready_is_not_training_time(monkeypatch):
+    """The augmentation takes a tenth of a second a batch, and the backend says it was its own."""
+    spent = []
+
+    def slow(images, rng):
+        time.sleep(0.1)
+        spent.append(0.1)
+        return images
+
+    monkeypatch.setattr(Backend, "preparing", property(lambda _: sum(spent)))
+    model = small_model()
+    history = quiet(model, TRAIN, epochs=1, batch_size=10, augment=slow, device="numpy")
+    assert len(spent) == 10
+    assert 0 < history.last["seconds"] < 0.9
 
 
 def test_evaluate_counts_as_numpy_does():

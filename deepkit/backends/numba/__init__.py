@@ -93,6 +93,10 @@ class NumbaBackend(Backend):
     def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
         return self.launch.bind(steps)
 
+    @property
+    def preparing(self) -> float:
+        return self.launch.Kernel.preparing
+
 
 def create(name: str) -> Backend:
     if importlib.util.find_spec("numba") is None:

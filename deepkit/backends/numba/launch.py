@@ -23,6 +23,7 @@ import pickle
 import shutil
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ def cached(decorate: Callable, function: Callable) -> Any:
 class Kernel:
     """A kernel function, compiled for an element type when it is first launched with it."""
 
+    preparing = 0.0  # seconds in all that kernels took to be compiled, or read from the cache
+
     def __init__(self, function: Callable) -> None:
         self.function, self.name = function, function.__name__
         names = function.__code__.co_varnames[2 : function.__code__.co_argcount]
@@ -108,7 +111,9 @@ class Kernel:
             ]
             signature = types.void(types.int64, types.int64, *kinds)
             options = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+            start = time.perf_counter()
             made = cached(numba.cfunc(signature, **options), self.function)
+            Kernel.preparing += time.perf_counter() - start
             self.compiled[real] = made
         return made.address
 
