@@ -70,7 +70,7 @@ def test_sizes_must_agree_or_be_asked_for(tmp_path):
         image_folder(tmp_path)
     assert one_sentence(error) == (
         f"image_folder: {tmp_path / 'b' / 'y.png'} is 28x30 but {tmp_path / 'a' / 'x.png'} is "
-        "28x28; give size=(height, width) to resize all"
+        "28x28; a size (on the command line --size H,W) resizes all of them"
     )
     assert image_folder(tmp_path, size=16)[0].shape == (2, 16, 16, 1)
     x, _, _ = image_folder(tmp_path, size=(8, 12))
