@@ -15,10 +15,8 @@ from .errors import RunFolderError
 from .files import write_json
 from .run import Run
 
-try:
+if sys.platform != "win32":  # which has no such locks
     import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
 
 CHECKPOINT, CSV, JSON_LINES, ABOUT = (
     "checkpoint.safetensors",
@@ -98,7 +96,7 @@ class RunFolder(Callback):
 
     def _hold(self) -> None:
         """One run at a time in a folder; the system lets go when the process ends."""
-        if fcntl is None:
+        if sys.platform == "win32":
             return
         self._held = os.open(self.path, os.O_RDONLY)
         try:
