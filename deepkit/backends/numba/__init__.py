@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import backends as contract
 from .. import ALIGNMENT, Backend, DeviceError, Kernel, table_of
 
 ROOMS = (
@@ -93,12 +94,16 @@ class NumbaBackend(Backend):
     def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
         return self.launch.bind(steps)
 
+    def set_num_threads(self, count: int) -> None:
+        self.launch.threads.set_count(count)
+
     @property
     def preparing(self) -> float:
         return self.launch.Kernel.preparing
 
 
 def create(name: str) -> Backend:
+    asked = contract.num_threads  # by dk.set_num_threads, before this backend was there
     if importlib.util.find_spec("numba") is None:
         raise DeviceError("device 'numba' needs Numba: pip install 'deepkit[numba]'")
     try:
@@ -110,4 +115,6 @@ def create(name: str) -> Backend:
     )
     table = table_of(rooms)
     table["arrange"] = lanes.arrange
+    if asked is not None:
+        launch.threads.set_count(asked)
     return NumbaBackend(table, lanes, launch)

@@ -22,7 +22,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from .launch import address, kernel, launch, ptr, size, u8ptr
+from .launch import kernel, launch, ptr, size, u8ptr
 from .simd import at
 
 CHUNK = 64  # images in a chunk
@@ -282,4 +282,4 @@ _KEEPS_LANES = {
     "unslice": _unsliced_inside,
 }
 
-__all__ = ["CHUNK", "LANES", "QUANTUM", "Lanes", "address", "arrange", "arrangement", "clear_spare"]
+__all__ = ["CHUNK", "LANES", "QUANTUM", "Lanes", "arrange", "arrangement", "clear_spare"]

@@ -9,34 +9,28 @@ runs it, so that each takes its share.  The others are annotated
                         read with simd.real)
 
 It is compiled once per element type to a C function that takes 64-bit integers, and cached on
-disk.  A replay is then a flat list of (function, argument block) that `walk` runs without Python.
+disk.  A replay is then a flat list of launches that threads walk without Python (threads.py).
 The caller passes more arguments than a function takes; the C calling conventions of x86-64 and
 AArch64 allow that, since the caller cleans up.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import os
-import pickle
-import shutil
 import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba.core import config, types
-from numba.extending import intrinsic
+from numba.core import types
 
-from .machine import VECTOR_BYTES
+from . import threads
+from .cache import cached
+from .threads import MOST_ARGUMENTS
 
-MOST_ARGUMENTS = 32
+GRAIN = 8192  # numbers that a thread should have to read, write or multiply
 
 REALS = {"f4": types.float32, "f8": types.float64}
 FIXED = {
@@ -48,46 +42,6 @@ FIXED = {
 }
 
 ptr = i64ptr = i32ptr = u8ptr = size = flt = Any  # what kernels annotate their parameters with
-
-
-def _cache_folder() -> str:
-    """One folder for each state of the sources, Numba version and processor."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(importlib.metadata.version("numba").encode())
-    digest.update(f"{binding.get_host_cpu_name()} {VECTOR_BYTES}".encode())
-    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
-        digest.update(os.environ.get(name, "").encode())
-    base = os.environ.get("DEEPKIT_CACHE")
-    if base is None:
-        base = os.path.join(
-            os.environ.get("XDG_CACHE_HOME", os.path.join(os.path.expanduser("~"), ".cache")),
-            "deepkit",
-        )
-    return os.path.join(base, "numba", digest.hexdigest()[:16])
-
-
-CACHE_FOLDER = _cache_folder()
-
-
-DAMAGED = (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError)
-
-
-def cached(decorate: Callable, function: Callable) -> Any:
-    """`decorate(function)` with Numba's cache in our folder, and nobody else's setting changed.
-
-    A cache that cannot be read (cut off, overwritten) is thrown away, and everything compiled anew.
-    """
-    before = config.CACHE_DIR
-    config.CACHE_DIR = CACHE_FOLDER
-    try:
-        return decorate(function)
-    except DAMAGED:
-        shutil.rmtree(CACHE_FOLDER, ignore_errors=True)
-        return decorate(function)
-    finally:
-        config.CACHE_DIR = before
 
 
 class Kernel:
@@ -123,48 +77,11 @@ def kernel(function: Callable) -> Kernel:
     return Kernel(function)
 
 
-@intrinsic
-def _word(typing: Any, address: Any, index: Any) -> Any:
-    """The 64-bit integer at `address`, `index` words further."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        base = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.load(builder.gep(base, [args[1]]))
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def _call(typing: Any, function: Any, block: Any, t: Any, n: Any) -> Any:
-    """function(t, n, *block)."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        base = builder.inttoptr(args[1], word.as_pointer())
-        values = [
-            builder.load(builder.gep(base, [ir.Constant(word, i)])) for i in range(MOST_ARGUMENTS)
-        ]
-        kind = ir.FunctionType(ir.VoidType(), [word] * (2 + MOST_ARGUMENTS))
-        target = builder.inttoptr(args[0], kind.as_pointer())
-        builder.call(target, [args[2], args[3], *values])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), generate
-
-
-def _walk(steps, count, t, n):
-    for i in range(count):
-        _call(_word(steps, 2 * i), _word(steps, 2 * i + 1), t, n)
-
-
-walk = cached(numba.njit("void(int64, int64, int64, int64)", nogil=True, cache=True), _walk)
-
-
 class _State(threading.local):
     def __init__(self) -> None:
-        self.recording: list[tuple[int, list[int]]] | None = None
+        self.recording: list[tuple[int, list[int], int]] | None = None
         self.block = np.zeros(MOST_ARGUMENTS, np.int64)
-        self.step = np.array([0, self.block.ctypes.data], np.int64)
+        self.step = np.array([0, self.block.ctypes.data, 1, 0], np.int64)
         self.address = self.step.ctypes.data
 
 
@@ -176,50 +93,73 @@ def bits(value: float) -> int:
     return struct.unpack("<q", struct.pack("<d", value))[0]
 
 
-def launch(kernel: Kernel, dtype: np.dtype, *args: Any) -> None:
+def launch(kernel: Kernel, dtype: np.dtype, *args: Any, work: int | None = None) -> None:
     """Run a kernel: arrays and `Lanes` are passed by address, None as 0.
 
-    While a program is bound, the launch is only written down.
+    `work` is about how many numbers are read, written or multiplied, by default the elements of
+    all arrays: it decides how many threads are worth their meeting.  While a program is bound, the
+    launch is only written down.
     """
-    words = [a if type(a) is int else bits(a) if type(a) is float else address(a) for a in args]
+    words, elements = [], 0
+    for a in args:
+        kind = type(a)
+        if kind is int:
+            words.append(a)
+        elif kind is float:
+            words.append(bits(a))
+        elif a is None:
+            words.append(0)
+        elif kind is np.ndarray:
+            words.append(a.__array_interface__["data"][0])
+            elements += a.size
+        else:
+            words.append(a.address)
+            elements += a.lanes * a.inner
     target = kernel.address(dtype.str[1:] if dtype.kind == "f" else "f4")
+    wanted = max(1, min(threads.count(), (elements if work is None else work) // GRAIN))
     if _state.recording is not None:
-        _state.recording.append((target, words))
+        _state.recording.append((target, words, wanted))
         return
     _state.block[: len(words)] = words
-    _state.step[0] = target
-    walk(_state.address, 1, 0, 1)
-
-
-def address(array: Any) -> int:
-    """Where an array's memory begins; 0 for None."""
-    if array is None:
-        return 0
-    if isinstance(array, np.ndarray):
-        return array.__array_interface__["data"][0]
-    return array.address
+    _state.step[0], _state.step[2] = target, wanted
+    threads.run(_state.address, 1, wanted)
 
 
 def bind(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> Callable[[], None]:
     """Write down the launches of every step once; the function returned runs them all."""
-    recording: list[tuple[int, list[int]]] = []
-    _state.recording = recording
-    kept = []
-    try:
-        for function, arrays, params in steps:
-            kept.append((arrays, params))
-            function(*arrays, **params)
-    finally:
-        _state.recording = None
-    blocks = np.zeros((max(len(recording), 1), MOST_ARGUMENTS), np.int64)
-    table = np.zeros((max(len(recording), 1), 2), np.int64)
-    for i, (target, words) in enumerate(recording):
-        blocks[i, : len(words)] = words
-        table[i] = target, blocks[i].ctypes.data
-    where, count = table.ctypes.data, len(recording)
+    written = Written(steps)
 
     def replay() -> None:
-        walk(where, count, 0, 1)
+        if written.threads != threads.count():
+            written.write()
+        threads.run(written.table.ctypes.data, len(written.table), written.widest)
 
-    replay.kept = (kept, blocks, table)  # type: ignore[attr-defined]
+    replay.written = written  # type: ignore[attr-defined]
     return replay
+
+
+class Written:
+    """The launches of some steps as a table that `threads.run` walks, and what it points to."""
+
+    def __init__(self, steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> None:
+        self.steps = list(steps)
+        self.write()
+
+    def write(self) -> None:
+        """For the number of threads that there are now."""
+        recording: list[tuple[int, list[int], int]] = []
+        _state.recording = recording
+        try:
+            for function, arrays, params in self.steps:
+                function(*arrays, **params)
+        finally:
+            _state.recording = None
+        self.threads = threads.count()
+        self.blocks = np.zeros((len(recording), MOST_ARGUMENTS), np.int64)
+        self.table = np.zeros((len(recording), threads.STEP_WORDS), np.int64)
+        wide = [wanted > 1 for _, _, wanted in recording] + [False]
+        for i, (target, words, wanted) in enumerate(recording):
+            self.blocks[i, : len(words)] = words
+            meet = wide[i] or wide[i + 1]
+            self.table[i] = target, self.blocks[i].ctypes.data, wanted, meet
+        self.widest = max((wanted for _, _, wanted in recording), default=1)

@@ -1,0 +1,398 @@
+"""The pool of threads: all of them walk one list of launches, and meet where the next one needs it.
+
+A list is a table of four words a launch: the kernel's address, its argument block, how many
+threads it is for, and whether all meet after it.  Thread 0 is the caller's; the others are daemon
+threads of Python that hold no interpreter lock while they work or wait.
+
+    caller     publish table ─ ticket + 1 ─ kernel 0 of n ─ meet ─ kernel 0 of n ─ meet ─ return
+    worker 1   spin on ticket ───────────── kernel 1 of n ─ meet ─ kernel 1 of n ─ meet ─ spin ...
+
+A worker spins for some microseconds, then lets others run, and after some milliseconds without a
+ticket sleeps until it is woken, so an idle process uses no processor.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import platform
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from .. import DeviceError
+from .cache import cached
+
+STEP_WORDS = 4  # kernel, argument block, threads, whether all meet afterwards
+MOST_ARGUMENTS = 32
+
+# the board: words that threads share, a cache line (or two) apart
+TICKET, BUSY, TABLE, COUNT, EPOCH = 0, 16, 32, 33, 34
+FIRST_LINE, LINE = 48, 32  # thread t: how many times it has met; and, SLEEPS words on, if it sleeps
+SLEEPS = 16
+
+SPINS = 2_000  # pauses before a waiting thread lets others run: about 50 microseconds
+YIELDS = 4_000  # times that it lets others run before it sleeps: some milliseconds
+
+
+# atomic words -------------------------------------------------------------------------------------
+
+
+def _word_at(builder: Any, base: Any, index: Any) -> Any:
+    return builder.gep(builder.inttoptr(base, ir.IntType(64).as_pointer()), [index])
+
+
+@intrinsic
+def word(typing: Any, base: Any, index: Any) -> Any:
+    """The 64-bit integer `index` words after the address `base`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_word_at(builder, *args))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def _acquire(typing: Any, base: Any, index: Any) -> Any:
+    """A word that other threads write; what they wrote before it is visible afterwards."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_word_at(builder, *args), "acquire", 8)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def _release(typing: Any, base: Any, index: Any, value: Any) -> Any:
+    """Write a word that other threads read, after everything else so far."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = _word_at(builder, args[0], args[1])
+        builder.store_atomic(args[2], where, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), generate
+
+
+@intrinsic
+def _exchange(typing: Any, base: Any, index: Any, value: Any) -> Any:
+    """Write a word -> what it was.  All threads see all exchanges in one order."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = _word_at(builder, args[0], args[1])
+        return builder.atomic_rmw("xchg", where, args[2], "seq_cst")
+
+    return types.int64(*[types.int64] * 3), generate
+
+
+@intrinsic
+def _add(typing: Any, base: Any, index: Any, value: Any) -> Any:
+    """Add to a word -> what it was, in that same order."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = _word_at(builder, args[0], args[1])
+        return builder.atomic_rmw("add", where, args[2], "seq_cst")
+
+    return types.int64(*[types.int64] * 3), generate
+
+
+_PAUSES = {"x86_64": "llvm.x86.sse2.pause", "AMD64": "llvm.x86.sse2.pause"}
+
+
+@intrinsic
+def _pause(typing: Any) -> Any:
+    """Tell the processor that this is a loop that waits, where it has a word for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        name = _PAUSES.get(platform.machine())
+        if name is not None:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+_give_way = types.ExternalFunction(
+    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+)
+
+
+# walking ------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _call(typing: Any, function: Any, block: Any, t: Any, n: Any) -> Any:
+    """function(t, n, *block)."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = ir.IntType(64)
+        values = [
+            builder.load(_word_at(builder, args[1], ir.Constant(whole, i)))
+            for i in range(MOST_ARGUMENTS)
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [whole] * (2 + MOST_ARGUMENTS))
+        target = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(target, [args[2], args[3], *values])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+def _alone(table, count):
+    """Run a list in this thread, as thread 0 of 1."""
+    for i in range(count):
+        _call(word(table, STEP_WORDS * i), word(table, STEP_WORDS * i + 1), 0, 1)
+
+
+@numba.njit
+def _line(t):
+    """Where the words of thread t begin."""
+    return FIRST_LINE + LINE * t
+
+
+@numba.njit
+def _meet(board, t, n, epoch):
+    """Wait until every thread has met `epoch` times."""
+    _release(board, _line(t), epoch)
+    for other in range(n):
+        waited = 0
+        while _acquire(board, _line(other)) < epoch:
+            waited += 1
+            if waited < SPINS:
+                _pause()
+            else:
+                _give_way()
+
+
+@numba.njit
+def _walk(board, table, count, epoch, t, n):
+    """Thread t's part of a list -> how many times all have met."""
+    for i in range(count):
+        step = STEP_WORDS * i
+        wanted = min(word(table, step + 2), n)
+        if t < wanted:
+            _call(word(table, step), word(table, step + 1), t, wanted)
+        if word(table, step + 3):
+            epoch += 1
+            _meet(board, t, n, epoch)
+    epoch += 1
+    _release(board, _line(t), epoch)
+    if t == 0:  # the caller may give the list's memory back: nobody may still read it
+        _meet(board, t, n, epoch)
+    return epoch
+
+
+def _go(board, table, count, n):
+    """Walk a list with all workers -> 1; or 0, and nothing done, while one of them sleeps.
+
+    One call from Python, so that no signal comes between showing the list and walking it.
+    """
+    _exchange(board, BUSY, 1)  # from here on nobody falls asleep
+    for t in range(1, n):
+        if _acquire(board, _line(t) + SLEEPS):
+            return 0
+    _release(board, TABLE, table)
+    _release(board, COUNT, count)
+    _add(board, TICKET, 1)
+    _release(board, EPOCH, _walk(board, table, count, word(board, EPOCH), 0, n))
+    _exchange(board, BUSY, 0)
+    return 1
+
+
+def _end(board):
+    """Tell the workers to stop; none of them may sleep."""
+    _release(board, TABLE, 0)
+    _add(board, TICKET, 1)
+
+
+def _wake(board, t):
+    """Whether worker t slept; now it does no longer."""
+    return _exchange(board, _line(t) + SLEEPS, 0)
+
+
+def _serve(board, t, n, ticket):
+    """Walk lists as they are shown -> the last ticket, when it is time to sleep; -1: stop."""
+    while True:
+        waited = 0
+        while _acquire(board, TICKET) == ticket:
+            waited += 1
+            if waited < SPINS:
+                _pause()
+            elif waited < SPINS + YIELDS:
+                _give_way()
+            else:
+                waited = SPINS
+                _exchange(board, _line(t) + SLEEPS, 1)
+                if _add(board, TICKET, 0) == ticket and _add(board, BUSY, 0) == 0:
+                    return ticket
+                if _exchange(board, _line(t) + SLEEPS, 0) == 0:
+                    return ticket  # the caller has seen it, so the bed will be left at once
+        ticket = _acquire(board, TICKET)
+        table = _acquire(board, TABLE)
+        if table == 0:
+            return -1
+        _walk(board, table, _acquire(board, COUNT), _acquire(board, EPOCH), t, n)
+
+
+def _compiled(signature: str, function: Any) -> Any:
+    return cached(numba.njit(signature, nogil=True, cache=True), function)
+
+
+alone = _compiled("void(int64, int64)", _alone)
+go = _compiled("int64(int64, int64, int64, int64)", _go)
+end = _compiled("void(int64)", _end)
+wake = _compiled("int64(int64, int64)", _wake)
+serve = _compiled("int64(int64, int64, int64, int64)", _serve)
+
+
+# the pool -----------------------------------------------------------------------------------------
+
+
+class Pool:
+    """`count` threads, the caller's among them."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.stopped = count, False
+        self.lock = threading.Lock()
+        self.memory = np.zeros(FIRST_LINE + LINE * count + 16, np.int64)
+        self.board = -(-self.memory.ctypes.data // 128) * 128
+        self.beds = [threading.Lock() for _ in range(count)]  # where a worker waits to be woken
+        self.workers: list[threading.Thread] = []
+        for t in range(1, count):
+            self.beds[t].acquire()
+            name = f"deepkit-{t}"
+            worker = threading.Thread(target=self._work, args=(t,), name=name, daemon=True)
+            worker.start()
+            self.workers.append(worker)
+
+    def _work(self, t: int) -> None:
+        ticket = 0
+        while True:
+            ticket = serve(self.board, t, self.count, ticket)
+            if ticket < 0:
+                return
+            self.beds[t].acquire()
+
+    def run(self, table: int, count: int) -> None:
+        """Walk a list together, and return when all of it is done."""
+        with self.lock:
+            if self.stopped:
+                alone(table, count)
+                return
+            while not go(self.board, table, count, self.count):
+                self._wake()
+
+    def _wake(self) -> None:
+        for t in range(1, self.count):
+            if wake(self.board, t):
+                self.beds[t].release()
+
+    def stop(self) -> None:
+        """End the workers, after the list at hand if there is one."""
+        with self.lock:
+            self.stopped = True
+            end(self.board)
+            self._wake()
+            for worker in self.workers:
+                worker.join()
+
+
+def sensible_count() -> int:
+    """As many threads as DEEPKIT_NUM_THREADS says, or as this process may use processors."""
+    asked = os.environ.get("DEEPKIT_NUM_THREADS")
+    if asked is not None:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise DeviceError(
+                f"DEEPKIT_NUM_THREADS: a whole number from 1 was expected, not {asked!r}"
+            )
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, min(count, math.ceil(_quota())))
+
+
+def _quota() -> float:
+    """Processors that the control group of a container grants, where there is one."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(limit) / int(period)
+    except (OSError, ValueError):  # no such groups, or no limit ("max")
+        return math.inf
+
+
+_count: int | None = None
+_pool: Pool | None = None
+_making = threading.Lock()
+_over = False  # the interpreter is going down: nothing is started any more
+
+
+def count() -> int:
+    """How many threads kernels may use."""
+    global _count
+    if _count is None:
+        _count = sensible_count()
+    return _count
+
+
+def set_count(number: int) -> None:
+    """From here on, so many; programs that are bound to another number bind themselves anew."""
+    global _count
+    if number != count():
+        _count = number
+        stop()
+
+
+def run(table: int, steps: int, threads: int) -> None:
+    """Walk a list of launches of which the widest is for so many threads."""
+    if threads == 1 or count() == 1 or _over:
+        alone(table, steps)
+    else:
+        _shared().run(table, steps)
+
+
+def _shared() -> Pool:
+    global _pool
+    pool = _pool
+    if pool is None or pool.count != count():
+        with _making:
+            if _pool is None:
+                _pool = Pool(count())
+            pool = _pool
+    return pool
+
+
+def stop() -> None:
+    """End the workers; the next launch that wants some starts others."""
+    global _pool
+    with _making:
+        pool, _pool = _pool, None
+    if pool is not None:
+        pool.stop()
+
+
+def _forget() -> None:
+    """In a forked child there are no workers, and locks may be held by threads that are gone."""
+    global _pool, _making
+    _pool, _making = None, threading.Lock()
+
+
+@atexit.register
+def _at_exit() -> None:
+    global _over
+    _over = True
+    stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
