@@ -319,7 +319,7 @@ def sensible_count() -> int:
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    return max(1, min(count, math.ceil(_quota())))
+    return max(1, math.ceil(min(count, _quota())))
 
 
 def _quota() -> float:
@@ -348,9 +348,8 @@ def count() -> int:
 def set_count(number: int) -> None:
     """From here on, so many; programs that are bound to another number bind themselves anew."""
     global _count
-    if number != count():
-        _count = number
-        stop()
+    _count = number
+    stop()
 
 
 def run(table: int, steps: int, threads: int) -> None:
