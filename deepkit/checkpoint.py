@@ -59,6 +59,14 @@ class Checkpoint:
             random.set_state(self.random)
         return self
 
+    def __repr__(self) -> str:
+        count = sum(values.size for values in self.model.values())
+        parts = [f"{len(self.model)} tensors with {count:,} values"]
+        state = self.optimizer
+        parts.append("no optimiser" if state is None else f"optimiser {state.get('kind')}")
+        parts.append(f"extra: {', '.join(self.extra) or 'nothing'}")
+        return f"<checkpoint '{self.path}': {'; '.join(parts)}>"
+
 
 @contextlib.contextmanager
 def _fitting(path: Path, what: str) -> Iterator[None]:

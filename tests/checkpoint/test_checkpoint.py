@@ -115,6 +115,18 @@ def test_a_model_alone(tmp_path):
         found.restore(model, opt)
 
 
+def test_as_text_it_is_one_line_without_values(tmp_path):
+    path = tmp_path / "a.safetensors"
+    model, opt, _ = make()
+    dk.save(path, model, opt, epoch=3, note="x")
+    # two linear layers, and a batch norm with its running statistics: 40 + 32 + 27
+    assert repr(dk.load(path)) == (
+        f"<checkpoint '{path}': 8 tensors with 99 values; optimiser Adam; extra: epoch, note>"
+    )
+    dk.save(path, model)
+    assert repr(dk.load(path)).endswith("; no optimiser; extra: nothing>")
+
+
 def test_files_of_other_programs_are_models(tmp_path):
     path = tmp_path / "a.safetensors"
     state = net(3).state_dict()
