@@ -67,8 +67,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="D",
-        help="numpy, numba, cuda, ... ('deepkit devices' lists them); auto, the default, is cuda "
-        "where one works, else numba, else numpy",
+        help="numpy, numba or auto, the default, which is numba where it works, else numpy "
+        "('deepkit devices' says what works here)",
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import tomllib
 from pathlib import Path
 
 import deepkit as dk
+from deepkit.backends import HOMES
+from deepkit.cli.options import add_device
 from deepkit.tape import registry
 from deepkit.testing import check_grad, check_op
 
@@ -36,6 +40,21 @@ def test_the_readme_begins_as_promised():
     assert lines[0] == "# deepkit"
     assert "```python" in lines[:12]
     assert "errors" in "".join(lines[:30])  # what it printed
+
+
+def test_only_backends_that_exist_are_offered():
+    parser = argparse.ArgumentParser()
+    add_device(parser)
+    offers = {
+        "--device": parser.format_help(),
+        "pyproject.toml": tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+            "description"
+        ],
+        "README.md": (ROOT / "README.md").read_text(),
+    }
+    for where, text in offers.items():
+        named = {name for name in ("numpy", "numba", "cuda") if name in text.lower()}
+        assert named == set(HOMES), where
 
 
 def test_the_op_of_the_guide_works():
