@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .augment import Augmentation
 from .errors import DataError
 from .readers import finite, in_range, same_count
+from .sets import Dataset
 
 if TYPE_CHECKING:
     from ..tape import Tensor
@@ -21,21 +22,25 @@ _ORDER, _AUGMENT = 0, 1  # what a random stream is for
 class Loader:
     """Cut images (N, ...) and labels (N,) into batches -> (x, y) tensors, a pass an epoch.
 
+        Loader(images, labels, 64)
+        Loader(dataset, batch_size=64)      # a Dataset brings labels and the number of classes
+
     x is float32 in [0, 1] where the images are uint8, else of their own float type; y is int64.
     The order of a pass depends on (seed, epoch) alone, and the random numbers that
     ``augment(images, rng) -> images`` gets for a batch (as stored, before scaling) on (seed, epoch,
     index of the batch) alone. `epoch` counts the full passes, and may be set. Each ``iter`` starts
     a pass from its beginning, except the first after :meth:`load_state_dict`.
 
-    `num_classes`, if given, bounds the labels. Raises :class:`DataError` for an empty set, lengths
-    that differ, NaN or infinity in float images, labels out of range, or a batch size below 1.
+    `num_classes`, if given or known from a Dataset, bounds the labels. Raises :class:`DataError`
+    for an empty set, lengths that differ, NaN or infinity in float images, labels out of range, or
+    a batch size below 1.
     """
 
     def __init__(
         self,
-        images: ArrayLike,
-        labels: ArrayLike,
-        batch_size: int,
+        images: ArrayLike | Dataset,
+        labels: ArrayLike | None = None,
+        batch_size: int | None = None,
         *,
         shuffle: bool = True,
         drop_last: bool = False,
@@ -43,6 +48,16 @@ class Loader:
         seed: int = 0,
         num_classes: int | None = None,
     ):
+        if isinstance(images, Dataset) and labels is None:
+            data = images
+            images, labels = data.images, data.labels
+            num_classes = len(data.classes) if num_classes is None else num_classes
+        elif isinstance(images, Dataset) or labels is None or isinstance(labels, int):
+            raise DataError(
+                "Loader: expected (images, labels, batch_size), or a Dataset, which brings its "
+                f"labels, and batch_size=...; got a {type(images).__name__} and "
+                f"{'no labels' if labels is None else f'a {type(labels).__name__} as labels'}"
+            )
         self.images: NDArray[Any] = np.asarray(images)
         self.labels: NDArray[np.int64] = _labels(np.asarray(labels))
         self.batch_size = _whole("batch_size", batch_size, at_least=1)

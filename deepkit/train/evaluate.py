@@ -163,9 +163,7 @@ def loader_of(data: Data, batch_size: int, **options: Any) -> Loader:
     if isinstance(data, Loader):
         return data
     if isinstance(data, Dataset):
-        return Loader(
-            data.images, data.labels, batch_size, num_classes=len(data.classes), **options
-        )
+        return Loader(data, batch_size=batch_size, **options)
     if isinstance(data, tuple | list) and len(data) == 2:
         return Loader(*data, batch_size, **options)
     raise TypeError(

@@ -9,7 +9,7 @@ from data.make_files import one_sentence, random_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepkit.data import DataError, Loader, augment
+from deepkit.data import DataError, Dataset, Loader, augment
 
 
 def numbered(count, **options):
@@ -116,6 +116,17 @@ def test_iterating_gives_tensors():
         np.testing.assert_array_equal(x.numpy(), a)
         np.testing.assert_array_equal(y.numpy(), b)
     assert loader.epoch == 1
+
+
+def test_a_dataset_brings_its_labels_and_its_number_of_classes():
+    images, labels = random_set(10, (3, 4, 1), classes=3)
+    data = Dataset(images, labels, ("a", "b", "c"), "abc")
+    ours, theirs = Loader(data, batch_size=4, seed=5), Loader(images, labels, 4, seed=5)
+    for (x, y), (a, b) in zip(ours.batches(), theirs.batches(), strict=True):
+        np.testing.assert_array_equal(x, a)
+        np.testing.assert_array_equal(y, b)
+    with pytest.raises(DataError, match=r"has label 2 at index \d+"):
+        Loader(Dataset(images, labels, ("a", "b"), "ab"), batch_size=4)
 
 
 # --- epochs and resuming ----------------------------------------------------------------
@@ -231,6 +242,28 @@ NAN = IMAGES.astype(np.float32)
 NAN[2, 0, 0] = np.nan
 INF = IMAGES.astype(np.float64)
 INF[5, 3, 3] = -np.inf
+
+
+DATA = Dataset(IMAGES, LABELS, tuple("abcdef"), "letters")
+
+
+@pytest.mark.parametrize(
+    "arguments, options, expected",
+    [
+        ((DATA, 2), {}, "got a Dataset and a int as labels"),
+        ((DATA, LABELS, 2), {}, "got a Dataset and a ndarray as labels"),
+        ((IMAGES,), {"batch_size": 2}, "got a ndarray and no labels"),
+        (((IMAGES, LABELS), 2), {}, "got a tuple and a int as labels"),
+        ((DATA,), {}, "batch_size must be a whole number of at least 1, not None"),
+        ((IMAGES, LABELS), {}, "batch_size must be a whole number of at least 1, not None"),
+    ],
+)
+def test_arguments_that_are_neither_arrays_nor_a_dataset_are_one_sentence(
+    arguments, options, expected
+):
+    with pytest.raises(DataError) as error:
+        Loader(*arguments, **options)
+    assert expected in one_sentence(error)
 
 
 @pytest.mark.parametrize(
