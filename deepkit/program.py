@@ -9,8 +9,10 @@ list of kernels on that memory, and nothing else.
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
+import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -125,6 +127,7 @@ class Program:
         self.backend = _only_backend(launches, inputs)
         self.written = list({id(b): b for b in log.written}.values())
         self.graded = [(t, t._has_grad) for t in log.graded.values()]
+        self.line = ""  # about it, among the programs of a step
         buffers, self.pieces = _lifetimes(launches, leaves(result))
         self.offsets, self.peak = plan(self.pieces) if self.pieces else ([], 0)
         self.bound = lower_bound(self.pieces)
@@ -290,7 +293,7 @@ def leaves(tree: Any) -> list[Tensor]:
     return found
 
 
-def rebuilt(tree: Any, each: Callable[[Any], Any], kind: type = Tensor) -> Any:
+def rebuilt(tree: Any, each: Callable[[Any], Any], kind: Any = Tensor) -> Any:
     """The same nesting, with `each` applied to everything of a kind."""
     if isinstance(tree, kind):
         return each(tree)
@@ -331,7 +334,7 @@ def _with_tensors(tree: Any) -> Any:
 # capture ------------------------------------------------------------------------------------------
 
 
-def capture(step: Callable[..., Any]) -> Any:
+def capture(step: Callable[..., Any]) -> Captured:
     """`step = dk.capture(step)`, or `@dk.capture`: the same numbers bit for bit, replayed.
 
     `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
@@ -341,37 +344,73 @@ def capture(step: Callable[..., Any]) -> Any:
     dropout, batch normalisation and random draws of deepkit do.  Results are copied out.
 
     Errors: CaptureError where the step reads a value on the host, writes one from it, or changes
-    devices.  `.programs` lists what was captured; `.dump()` describes it.
+    devices.  `.programs`, printed, is a line for each program; `.dump()` tells all of them whole.
     """
-    programs: dict[Any, list[Program]] = {}
-    lock = threading.Lock()
+    return Captured(step)
 
-    @functools.wraps(step)
-    def run(*args: Any, **kwargs: Any) -> Any:
+
+class Programs(dict[Any, list[Program]]):
+    """What a step was captured for, by shapes, dtypes, device and mode; a line for each as text."""
+
+    def __repr__(self) -> str:
+        return "\n".join(p.line for found in self.values() for p in found) or "no programs yet"
+
+
+class Captured:
+    """A step that `capture` replays; a method, where the step is one."""
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, step, updated=())
+        self.step, self.programs, self.lock = step, Programs(), threading.Lock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if mode.log is not None:
-            return step(*args, **kwargs)  # inside another capture: part of it
+            return self.step(*args, **kwargs)  # inside another capture: part of it
         given = _with_tensors((args, kwargs))
         key = (_key(given), mode.grad)
         arguments = leaves(given)
-        with lock:
-            for program in programs.get(key, ()):
+        with self.lock:
+            for program in self.programs.get(key, ()):
                 if program.holds():
                     return _replay(program, arguments)
-            known = programs.setdefault(key, [])
-            result, program = _record(step, given)
+            known = self.programs.setdefault(key, [])
+            result, program = _record(self.step, given)
+            program.line = _line(program, given)
             known.append(program)
-            count = sum(map(len, programs.values()))
+            count = sum(map(len, self.programs.values()))
         if count == MANY_PROGRAMS:
             warnings.warn(
-                f"{getattr(step, '__name__', 'a step')} was captured {count} times; a number that "
-                "changes from call to call should be passed as a tensor",
+                f"{getattr(self.step, '__name__', 'a step')} was captured {count} times; a number "
+                "that changes from call to call should be passed as a tensor",
                 stacklevel=2,
             )
         return result
 
-    run.dump = lambda: "\n\n".join(p.dump() for ps in programs.values() for p in ps)  # type: ignore[attr-defined]
-    run.programs = programs  # type: ignore[attr-defined]
-    return run
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else types.MethodType(self, owner)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Captured:
+        return Captured(copy.deepcopy(self.step, memo))  # the method of a copied model is its own
+
+    def dump(self) -> str:
+        """What runs in every program, where in memory, and how good its plan is."""
+        return "\n\n".join(p.dump() for found in self.programs.values() for p in found)
+
+    def __repr__(self) -> str:
+        name = getattr(self.step, "__name__", type(self.step).__name__)
+        return f"<captured {name}>\n{self.programs}"
+
+
+def _line(program: Program, given: Any) -> str:
+    """For which arguments and in which mode a program is, and how large it is."""
+    told: list[str] = []
+    rebuilt(given, lambda t: told.append(str(t.shape)))
+    rebuilt(given, lambda value: told.append(repr(value)), int | float | str)
+    modes = {value for _, name, value in program.guards if name == "training"}
+    told += ["training"] * (True in modes) + ["eval"] * (False in modes)
+    told += ["no_grad"] * (not mode.grad) + [f"on '{program.backend.name}'"]
+    size = f"{len(program.lines)} launches, arena {program.peak:,} B"
+    return f"{', '.join(told)}: {size}"
 
 
 def _record(step: Callable[..., Any], given: Any) -> tuple[Any, Program]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 import tracemalloc
@@ -343,3 +344,80 @@ def test_a_capture_inside_a_capture_is_part_of_it():
     outer = dk.capture(lambda x: inner(x) * 2)
     assert [outer(dk.tensor([k])).item() for k in (1.0, 2.0)] == [4.0, 6.0]
     assert not inner.programs
+
+
+# a captured step as an object ---------------------------------------------------------------------
+
+
+def test_as_text_a_step_is_one_line_a_program():
+    model, step, _ = training(Net, "numpy", "sgd")
+    step = dk.capture(step)
+    assert repr(step) == "<captured step>\nno programs yet"
+    for x, y in batches((4, 3, 4), 8, 5, "numpy"):
+        step(x, y)
+    first, second = repr(step.programs).splitlines()
+    assert repr(step) == f"<captured step>\n{first}\n{second}"
+    (program, _) = programs_of(step)
+    assert first == (
+        f"(4, 8, 8, 1), (4,), training, on 'numpy': {len(program.lines)} launches, "
+        f"arena {program.peak:,} B"
+    )
+    assert second.startswith("(3, 8, 8, 1), (3,), training, on 'numpy': ")
+    assert step.dump().count("program on 'numpy'") == 2
+
+    predict = dk.capture(lambda x, options: model(x) * options["scale"])
+    model.eval()
+    with dk.no_grad():
+        predict(dk.ones(1, 8, 8, 1), {"scale": 0.5})
+    assert repr(predict.programs).startswith("(1, 8, 8, 1), 0.5, eval, no_grad, on 'numpy': ")
+
+
+def test_a_captured_step_keeps_the_name_and_the_words_of_the_step():
+    @dk.capture
+    def double(x):
+        """y = 2 x."""
+        return x * 2
+
+    assert (double.__name__, double.__doc__) == ("double", "y = 2 x.")
+    model = nn.Sequential(nn.Linear(2, 1))
+    captured = dk.capture(model)
+    assert captured(dk.ones(3, 2)).shape == (3, 1)
+    assert repr(captured).startswith("<captured Sequential>")
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        self.factor = nn.Parameter([factor])
+
+    def forward(self, x):
+        return x * self.factor
+
+    @dk.capture
+    def loss(self, x, power=1):
+        """The mean of the result's power."""
+        return (self(x) ** power).mean()
+
+
+def test_a_method_may_be_captured():
+    two, three = Scaled(2.0), Scaled(3.0)
+    x = dk.tensor([1.0, 3.0])
+    for _ in range(2):
+        assert [m.loss(x).item() for m in (two, three)] == [4.0, 6.0]
+        assert two.loss(x, power=2).item() == 20.0
+        assert Scaled.loss(three, x).item() == 6.0
+    assert len(programs_of(Scaled.loss)) == 3
+    assert two.loss.programs is Scaled.loss.programs
+    assert two.loss.__doc__ == "The mean of the result's power."
+    two.factor.write([10.0])
+    assert two.loss(x).item() == 20.0
+
+
+def test_a_bound_method_may_be_captured_and_a_copy_of_its_object_has_its_own():
+    model = Scaled(2.0)
+    model.fast = dk.capture(model.forward)
+    twin = copy.deepcopy(model)
+    twin.factor.write([5.0])
+    for _ in range(2):
+        assert model.fast(dk.tensor([1.0])).item() == 2.0
+        assert twin.fast(dk.tensor([1.0])).item() == 5.0
+    assert len(programs_of(model.fast)) == 1
