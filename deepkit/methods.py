@@ -36,66 +36,86 @@ class Methods:
 
     # arithmetic -------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
+        """y = self + other."""
         return registry["add"](self, other)
 
     def __radd__(self, other: Any) -> Tensor:
+        """y = other + self."""
         return registry["add"](other, self)
 
     def __sub__(self, other: Any) -> Tensor:
+        """y = self - other."""
         return registry["sub"](self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
+        """y = other - self."""
         return registry["sub"](other, self)
 
     def __mul__(self, other: Any) -> Tensor:
+        """y = self * other, elementwise."""
         return registry["mul"](self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
+        """y = other * self, elementwise."""
         return registry["mul"](other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
+        """y = self / other, always a float."""
         return registry["div"](self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
+        """y = other / self, always a float."""
         return registry["div"](other, self)
 
     def __pow__(self, other: Any) -> Tensor:
+        """y = self ** other, elementwise."""
         if isinstance(other, int) and other == 2:
             return registry["mul"](self, self)
         return registry["pow"](self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
+        """y = other ** self, elementwise."""
         return registry["pow"](other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
+        """The matrix product: (..., M, K) @ (..., K, N) -> (..., M, N)."""
         return registry["matmul"](self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
+        """The matrix product other @ self."""
         return registry["matmul"](other, self)
 
     def __neg__(self) -> Tensor:
+        """y = -self."""
         return registry["neg"](self)
 
     def __abs__(self) -> Tensor:
+        """y = |self|."""
         return registry["abs"](self)
 
     # comparisons, elementwise, -> bool tensors -------------------------------------------------
     def __lt__(self, other: Any) -> Tensor:
+        """self < other, elementwise -> bool."""
         return registry["less"](self, other)
 
     def __le__(self, other: Any) -> Tensor:
+        """self <= other, elementwise -> bool."""
         return registry["less_equal"](self, other)
 
     def __gt__(self, other: Any) -> Tensor:
+        """self > other, elementwise -> bool."""
         return registry["greater"](self, other)
 
     def __ge__(self, other: Any) -> Tensor:
+        """self >= other, elementwise -> bool."""
         return registry["greater_equal"](self, other)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        """self == other, elementwise -> bool."""
         return registry["equal"](self, other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        """self != other, elementwise -> bool."""
         return registry["not_equal"](self, other)
 
     __hash__ = object.__hash__
@@ -135,33 +155,39 @@ class Methods:
         return format(self.item(), spec) if spec else repr(self)
 
     def __len__(self) -> int:
+        """The length of the first axis."""
         if not self.shape:
             raise TypeError("len() of a tensor without axes")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
+        """x[0], x[1], ... along the first axis."""
         return (self[i] for i in range(len(self)))
 
     def tolist(self) -> Any:
+        """The values as nested Python lists; a number for a tensor without axes."""
         return self.numpy().tolist()
 
     # shape ------------------------------------------------------------------------------------
     def __getitem__(self, index: Any) -> Tensor:
+        """x[index], a copy: integers, slices, `...`, None, integer lists or tensors, a mask."""
         return registry["getitem"](self, index)
 
     def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in row-major order, a view: reshape(2, -1) or reshape((2, -1))."""
         return registry["reshape"](self, _flat(shape))
 
     def flatten(self, start: int = 0) -> Tensor:
-        """Join the axes from `start` on."""
+        """Join the axes from `start` on: (A, B, C).flatten(1) -> (A, B * C)."""
         return registry["reshape"](self, (*self.shape[:start], -1))
 
     def transpose(self, *axes: Any) -> Tensor:
-        """Permute the axes; without arguments, reverse them."""
+        """y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]; without arguments, all in reverse."""
         return registry["transpose"](self, _flat(axes) or None)
 
     @property
     def T(self) -> Tensor:
+        """The axes in reverse: (A, B) -> (B, A)."""
         return registry["transpose"](self, None)
 
     def squeeze(self, axis: int | None = None) -> Tensor:
@@ -177,71 +203,93 @@ class Methods:
         return self.reshape((*self.shape[:at], 1, *self.shape[at:]))
 
     def broadcast_to(self, *shape: Any) -> Tensor:
+        """The values repeated along axes of length 1 and new leading ones -> `shape`."""
         return registry["broadcast_to"](self, _flat(shape))
 
     def pad(self, widths: Any, value: float = 0.0) -> Tensor:
+        """A border of `value`: `widths` is one number, or (before, after) for every axis."""
         return registry["pad"](self, widths, value)
 
     # reductions -------------------------------------------------------------------------------
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """y = the sum over `axis`; keepdims leaves axes of length 1."""
         return registry["sum"](self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """y = the sum over `axis` / how many they are."""
         return registry["mean"](self, axis=axis, keepdims=keepdims)
 
     def var(self, axis: Any = None, keepdims: bool = False, correction: int = 0) -> Tensor:
+        """y = the sum of (x - mean)^2 over `axis` / (n - correction)."""
         return registry["var"](self, axis=axis, keepdims=keepdims, correction=correction)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """y = the largest element along `axis`; ties share the gradient."""
         return registry["max"](self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """y = the smallest element along `axis`; ties share the gradient."""
         return registry["min"](self, axis=axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
+        """The index of the first largest element along `axis`, or of all -> int64."""
         return registry["argmax"](self, axis=axis)
 
     def argmin(self, axis: int | None = None) -> Tensor:
+        """The index of the first smallest element along `axis`, or of all -> int64."""
         return registry["argmax"](registry["neg"](self), axis=axis)
 
     # elementwise ------------------------------------------------------------------------------
     def exp(self) -> Tensor:
+        """y = e^x."""
         return registry["exp"](self)
 
     def log(self) -> Tensor:
+        """y = ln x."""
         return registry["log"](self)
 
     def sqrt(self) -> Tensor:
+        """y = x^(1/2)."""
         return registry["sqrt"](self)
 
     def sin(self) -> Tensor:
+        """y = sin x, x in radians."""
         return registry["sin"](self)
 
     def cos(self) -> Tensor:
+        """y = cos x, x in radians."""
         return registry["cos"](self)
 
     def abs(self) -> Tensor:
+        """y = |x|."""
         return registry["abs"](self)
 
     def tanh(self) -> Tensor:
+        """y = (e^x - e^-x) / (e^x + e^-x)."""
         return registry["tanh"](self)
 
     def sigmoid(self) -> Tensor:
+        """y = 1 / (1 + e^-x)."""
         return registry["sigmoid"](self)
 
     def relu(self) -> Tensor:
+        """y = max(x, 0)."""
         return registry["relu"](self)
 
     def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
+        """y = min(max(x, low), high); None leaves that side open."""
         return registry["clip"](self, low, high)
 
     def softmax(self, axis: int = -1) -> Tensor:
+        """y_i = e^x_i / sum_j e^x_j along `axis`."""
         return registry["softmax"](self, axis=axis)
 
     def log_softmax(self, axis: int = -1) -> Tensor:
+        """y_i = x_i - ln sum_j e^x_j along `axis`."""
         return registry["log_softmax"](self, axis=axis)
 
     def astype(self, dtype: Any) -> Tensor:
+        """The values as another dtype, such as "float64"; gradients flow back between floats."""
         return registry["astype"](self, dtype)
 
     def to(self, device: Any) -> Tensor:

@@ -131,26 +131,39 @@ class Buffer:
 
 
 class Tensor(Methods):
-    """A handle on an array of a device: logical shape, dtype, and how it came to be.
+    """A handle on an array of a device: shape, dtype, and how it came to be.
 
-    Shapes are logical and channels-last on every device; `layout` says how the backend arranges
-    the memory (None is C order) and concerns nobody but the backend.
+    Made by `dk.tensor`, `zeros`, `ones`, `full`, `arange`, `rand`, `randn`, and by `dk.ops`, of
+    which the methods are short names.  Operands broadcast as in NumPy; all of them lie on one
+    device, where the result is born.  `axis` is an int, several, or None for all.
+
+    what it is    shape  ndim  size  dtype  device  is_leaf  requires_grad; len(x), iteration
+    values        numpy()  item()  tolist()  write(values)  np.asarray(x)  float(x)  int(x)  bool(x)
+                  to(device)  astype(dtype)  detach(); to read a value is an error in a capture
+    arithmetic    + - * / ** @ and unary -; abs exp log sqrt sin cos; clip(low, high)
+                  < <= > >= == != are elementwise -> bool; on a leaf += -= *= /= need dk.no_grad()
+    activations   relu()  sigmoid()  tanh()  softmax(axis)  log_softmax(axis)
+    reductions    sum  mean  var  max  min (axis=None, keepdims=False)  argmax(axis)  argmin(axis)
+    shape         x[index]  reshape  flatten  transpose  T  squeeze  expand_dims  broadcast_to  pad
+    gradients     backward()  grad  requires_grad_(); also dk.grad, dk.no_grad, dk.enable_grad
+
+    For the tape and the backends: array, backend, buffer, call, layout, twin, has_grad, own_grad().
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_grad",
-        "_has_grad",
-        "_requires_grad",
-        "array",
-        "backend",
-        "buffer",
-        "call",
-        "dtype",
-        "layout",
-        "shape",
-        "twin",
-    )
+    __slots__ = {  # names and what `help` says about them
+        "__weakref__": None,
+        "_grad": None,
+        "_has_grad": None,
+        "_requires_grad": None,
+        "array": "The memory, as the backend has it.",
+        "backend": "The backend on which it lies.",
+        "buffer": "The identity of the memory: its birth, and how often it was overwritten.",
+        "call": "The call that made it, for the backward pass; None for a leaf.",
+        "dtype": "The type of its elements, a NumPy dtype.",
+        "layout": "How the backend arranges the memory; None is C order.  Shapes are logical.",
+        "shape": "Lengths of its axes, logical and channels-last on every device.",
+        "twin": "A copy in another layout, kept until the memory changes.",
+    }
 
     array: Any
     buffer: Buffer
@@ -175,14 +188,17 @@ class Tensor(Methods):
     # what it is -------------------------------------------------------------------------------
     @property
     def device(self) -> str:
+        """The name of the device on which it lies, such as "numpy"."""
         return self.backend.name
 
     @property
     def ndim(self) -> int:
+        """How many axes it has."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """How many elements it has: the product of `shape`."""
         count = 1
         for d in self.shape:
             count *= d
@@ -190,10 +206,12 @@ class Tensor(Methods):
 
     @property
     def is_leaf(self) -> bool:
+        """Whether no recorded op made it; backward adds into `.grad` of leaves."""
         return self.call is None
 
     @property
     def requires_grad(self) -> bool:
+        """Whether what is computed from it is recorded for a backward pass; may be set."""
         return self._requires_grad
 
     @requires_grad.setter
@@ -207,7 +225,10 @@ class Tensor(Methods):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that backward passes have added up here, or None before the first."""
+        """The gradient that backward passes have added up here, or None before the first.
+
+        As x, and always in the same memory: `x.grad = None` clears it, `x.grad = g` copies g there.
+        """
         return self._grad if self.has_grad else None
 
     @grad.setter
@@ -252,7 +273,7 @@ class Tensor(Methods):
 
     # the host ---------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
-        """A new NumPy array with the logical values."""
+        """A new NumPy array with the values, of this shape and dtype; never a view."""
         if mode.log is not None:
             source = mode.log.source_of(self)
             raise CaptureError(
@@ -287,20 +308,25 @@ class Tensor(Methods):
         return Tensor(self.array, self.backend, self.shape, self.dtype, self.layout, self.buffer)
 
     def requires_grad_(self, on: bool = True) -> Tensor:
+        """Set `requires_grad` -> this tensor."""
         self.requires_grad = on
         return self
 
     # in place: a leaf that requires gradients is moved where it lies, as by an optimiser ----------
     def __iadd__(self, other: Any) -> Tensor:
+        """self = self + other; in place for a leaf that requires gradients."""
         return self._moved("+=", lambda: self + other)
 
     def __isub__(self, other: Any) -> Tensor:
+        """self = self - other; in place for a leaf that requires gradients."""
         return self._moved("-=", lambda: self - other)
 
     def __imul__(self, other: Any) -> Tensor:
+        """self = self * other; in place for a leaf that requires gradients."""
         return self._moved("*=", lambda: self * other)
 
     def __itruediv__(self, other: Any) -> Tensor:
+        """self = self / other; in place for a leaf that requires gradients."""
         return self._moved("/=", lambda: self / other)
 
     def _moved(self, sign: str, value: Callable[[], Tensor]) -> Tensor:

@@ -1,6 +1,8 @@
 """Tensors beside numbers, NumPy arrays and other libraries; operators on both sides."""
 
+import inspect
 import operator
+import re
 
 import numpy as np
 import pytest
@@ -253,3 +255,19 @@ def test_a_view_shares_memory_and_its_version():
     dk.ops.fill_(x, value=1.0)
     same(y, np.ones((2, 3)))
     assert y.buffer is x.buffer
+
+
+# what help says -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in dir(dk.Tensor) if not n.startswith("_")])
+def test_help_tells_of_every_name_and_the_overview_has_it(name):
+    assert inspect.getdoc(getattr(dk.Tensor, name))
+    assert re.search(rf"\b{name}\b", inspect.getdoc(dk.Tensor))
+
+
+def test_help_tells_what_operators_do():
+    operators = [n for n in vars(operator) if n.startswith("__") and hasattr(dk.Tensor, n)]
+    for name in {*operators, "__getitem__", "__matmul__"} - set(vars(object)):
+        assert inspect.getdoc(getattr(dk.Tensor, name)), name
+    assert "elementwise" in dk.Tensor.__eq__.__doc__
