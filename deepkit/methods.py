@@ -237,7 +237,10 @@ class Methods:
 
     def argmin(self, axis: int | None = None) -> Tensor:
         """The index of the first smallest element along `axis`, or of all -> int64."""
-        return registry["argmax"](registry["neg"](self), axis=axis)
+        if self.dtype.kind == "f":
+            return registry["argmax"](registry["neg"](self), axis=axis)
+        # the negative of a whole number or a truth value may not exist
+        return registry["argmax"](self == self.min(axis=axis, keepdims=True), axis=axis)
 
     # elementwise ------------------------------------------------------------------------------
     def exp(self) -> Tensor:

@@ -257,6 +257,16 @@ def test_a_view_shares_memory_and_its_version():
     assert y.buffer is x.buffer
 
 
+@DEVICES
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float32"])
+def test_argmin_is_numpys_where_negatives_do_not_exist(dtype, device):
+    kind = np.dtype(dtype)
+    low = np.iinfo(kind).min if kind.kind in "iu" else 0
+    a = np.array([[3, low, 1], [low, 2, low]]).astype(kind)
+    for axis in (None, 0, -1):
+        same(dk.tensor(a, device=device).argmin(axis), a.argmin(axis))
+
+
 # what help says -----------------------------------------------------------------------------------
 
 
