@@ -1,6 +1,5 @@
 """The command line: what it prints, what it leaves, its exit codes."""
 
-import gzip
 import json
 import os
 import signal
@@ -10,49 +9,12 @@ import time
 
 import numpy as np
 import pytest
+from cli.commands import FAST, ran, refused, train
 
 import deepkit as dk
 from deepkit import backends, checkpoint
 from deepkit.cli import COMMANDS, main
 from deepkit.train import RunFolder
-
-FAST = ["--device", "numpy", "--batch-size", "256"]
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """They take most of the time of such short runs; `finished` has them."""
-    monkeypatch.setattr(RunFolder, "_draw", lambda self, run: None)
-
-
-def ran(capsys, *arguments):
-    """-> exit code, stdout, stderr."""
-    capsys.readouterr()
-    code = main([str(a) for a in arguments])
-    return code, *capsys.readouterr()
-
-
-def refused(capsys, *arguments):
-    """The one sentence with which a command is refused."""
-    code, _, err = ran(capsys, *arguments)
-    assert code == 2
-    said = [line for line in err.splitlines() if not line.endswith(" ...")]  # what takes a while
-    assert len(said) == 1
-    return said[0]
-
-
-def train(capsys, out, *more):
-    return ran(capsys, "train", "mlp", *FAST, "--epochs", 2, "--out", out, *more)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of two epochs on the digits, and what it printed."""
-    out = tmp_path_factory.mktemp("runs") / "a"
-    run = [sys.executable, "-m", "deepkit", "train", "mlp", *FAST, "--epochs", "2", "--out", out]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
-    return out, done.stdout
-
 
 # help and usage -----------------------------------------------------------------------------------
 
@@ -419,73 +381,12 @@ def test_eval_does_not_test_for_a_picture_that_cannot_be_written(capsys, finishe
     assert "there is no folder" in sentence
 
 
-# other people's data ------------------------------------------------------------------------------
-
-
-def npz(path, images, labels):
-    np.savez(path, images=images, labels=labels)
-    return path
-
-
-def test_bad_data_are_one_sentence_and_leave_no_folder(capsys, tmp_path):
-    rng = np.random.default_rng(0)
-    images = rng.random((40, 8, 8, 1)).astype(np.float32)
-    labels = np.arange(40) % 4
-    broken = images.copy()
-    broken[3, 1, 1] = np.nan
-    bad = {
-        npz(tmp_path / "nan.npz", broken, labels): "NaN",
-        npz(tmp_path / "below.npz", images, labels - 1): "-1",
-        npz(tmp_path / "empty.npz", images[:0], labels[:0]): "empty",
-        npz(tmp_path / "few.npz", images[:7], labels): "40",
-    }
-    cut = tmp_path / "cut.npz"
-    cut.write_bytes((tmp_path / "nan.npz").read_bytes()[:500])
-    bad[cut] = "cut.npz"
-    idx = tmp_path / "idx"
-    idx.mkdir()
-    (idx / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + b"\x7f" * 12))
-    bad[idx] = "idx"
-    for data, part in bad.items():
-        out = tmp_path / "out"
-        assert part in refused(capsys, "train", "mlp", *FAST, "--data", data, "--out", out)
-        assert not out.exists()
-
-
-def test_any_images_train_the_models_that_can_take_them(capsys, tmp_path):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (60, 12, 9, 3), np.uint8)
-    data = npz(tmp_path / "d.npz", images, np.arange(60) % 3)
-    for model, seen in (("lenet5", "28x28x3"), ("resnet20", "12x9x3"), ("mlp", "12x9x3")):
-        arguments = [*FAST, "--epochs", 1, "--data", data, "--out", tmp_path / model]
-        code, out, _ = ran(capsys, "train", model, *arguments)
-        assert code == 0
-        assert f"of {seen}, 3 classes" in out
-        assert ran(capsys, "eval", tmp_path / model, "--device", "numpy", "--quiet")[0] == 0
-
-
-def test_a_model_that_would_need_huge_images_is_refused(capsys, tmp_path, monkeypatch):
-    from deepkit.cli import build
-
-    monkeypatch.setattr(build, "MOST_BYTES", 10_000_000)
-    sentence = refused(capsys, "train", "alexnet", *FAST, "--out", tmp_path / "a")
-    assert "227x227" in sentence
-    assert "GiB" in sentence
-
-
 def test_an_exploding_run_says_so_and_keeps_its_last_checkpoint(capsys, tmp_path):
     more = ["--optimizer", "sgd", "--lr", "1e38", "--schedule", "constant"]
     sentence = refused(capsys, "train", "mlp", *FAST, "--out", tmp_path / "a", *more)
     assert "the loss became" in sentence
     assert "epoch 1, batch" in sentence
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["run.json"]
-
-
-def test_values_beyond_float32_are_refused(capsys, tmp_path):
-    images = np.full((40, 4, 4, 1), 1e300)
-    data = npz(tmp_path / "large.npz", images, np.arange(40) % 4)
-    sentence = refused(capsys, "train", "mlp", *FAST, "--data", data, "--out", tmp_path / "a")
-    assert "beyond the range of float32" in sentence
 
 
 def test_two_runs_do_not_share_a_folder(capsys, tmp_path):

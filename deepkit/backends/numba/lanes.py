@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 from .launch import kernel, launch, ptr, size, u8ptr
-from .simd import at
+from .simd import at, transpose_square, vector_lanes
 
 CHUNK = 64  # images in a chunk
 QUANTUM = 16  # the last chunk is a multiple of this
@@ -82,36 +82,45 @@ def elements(shape: Shape) -> int:
 # conversion ---------------------------------------------------------------------------------------
 
 
+@numba.njit
+def transpose(target, row_target, source, row_source, rows, columns):
+    """target[j * row_target + i] = source[i * row_source + j] for i below rows, j below columns."""
+    side = vector_lanes(source)
+    whole_rows, whole_columns = rows // side * side, columns // side * side
+    for j in range(0, whole_columns, side):
+        for i in range(0, whole_rows, side):
+            transpose_square(at(target, j * row_target + i), row_target,
+                             at(source, i * row_source + j), row_source)  # fmt: skip
+    for i in range(rows):
+        for j in range(whole_columns if i < whole_rows else 0, columns):
+            target[j * row_target + i] = source[i * row_source + j]
+
+
+STRIPE = 64  # positions that a thread takes at a time
+
+
 @kernel
 def to_lanes(t, n, y: ptr, x: ptr, count: size, inner: size, lanes: size):
-    """y (lanes) = x (C order): transposed in squares of 16, which stay in the cache."""
-    blocks = (inner + 15) // 16
-    for first in range(0, lanes, 64):
+    """y (lanes) = x (C order)."""
+    stripes = (inner + STRIPE - 1) // STRIPE
+    tasks = (lanes + 63) // 64 * stripes
+    for task in range(t * tasks // n, (t + 1) * tasks // n):
+        first, low = 64 * (task // stripes), STRIPE * (task % stripes)
         width = chunk_width(first, lanes)
-        for block in range(t * blocks // n, (t + 1) * blocks // n):
-            low, high = 16 * block, min(16 * block + 16, inner)
-            for start in range(0, width, 16):
-                for image in range(first + start, min(first + start + 16, count)):
-                    source = at(x, image * inner)
-                    target = at(y, first * inner + image - first)
-                    for i in range(low, high):
-                        target[i * width] = source[i]
+        transpose(at(y, first * inner + low * width), width, at(x, first * inner + low), inner,
+                  min(width, count - first), min(STRIPE, inner - low))  # fmt: skip
 
 
 @kernel
 def from_lanes(t, n, y: ptr, x: ptr, count: size, inner: size, lanes: size):
     """y (C order) = x (lanes)."""
-    blocks = (inner + 15) // 16
-    for first in range(0, lanes, 64):
+    stripes = (inner + STRIPE - 1) // STRIPE
+    tasks = (lanes + 63) // 64 * stripes
+    for task in range(t * tasks // n, (t + 1) * tasks // n):
+        first, low = 64 * (task // stripes), STRIPE * (task % stripes)
         width = chunk_width(first, lanes)
-        for block in range(t * blocks // n, (t + 1) * blocks // n):
-            low, high = 16 * block, min(16 * block + 16, inner)
-            for start in range(0, width, 16):
-                for image in range(first + start, min(first + start + 16, count)):
-                    source = at(x, first * inner + image - first)
-                    target = at(y, image * inner)
-                    for i in range(low, high):
-                        target[i] = source[i * width]
+        transpose(at(y, first * inner + low), inner, at(x, first * inner + low * width), width,
+                  min(STRIPE, inner - low), min(width, count - first))  # fmt: skip
 
 
 @kernel

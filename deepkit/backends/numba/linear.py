@@ -2,7 +2,7 @@
 
 linear       y[o][64 images] = w[o, i] * x[i][64 images]     one number of w meets 64 images
 linear_dx    dx[i][64 images] = w[o, i] * g[o][64 images]    w is read along its columns
-linear_dw    dw[o, i] = <g[o][images], x[i][images]>         vectors of images, summed at the end
+linear_dw    dw[o][i] = g[o, images] * x[images][i]          x is turned first: vectors along i
 product      b is packed to columns of 64, which take the place of the images
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import scratch
 from .elementwise import activate
-from .lanes import CHUNK, Lanes, chunk_width, clear_spare
+from .lanes import CHUNK, Lanes, chunk_width, transpose
 from .launch import kernel, launch, ptr, size
-from .simd import ACCUMULATE, BIAS, RELU, at, dot_panel, panel, vector_lanes
+from .simd import ACCUMULATE, BIAS, RELU, at, panel
 
 DEPTH = 256  # terms of a product that are summed before moving on: what fits the first cache
 
@@ -58,27 +58,38 @@ def linear_dx(dx: Lanes, g: Lanes, w: Any) -> None:
 
 
 @kernel
-def _dots_over_lanes(
-    t, n, dw: ptr, g: ptr, x: ptr, lanes: size, positions: size,
-    rows: size, inner: size,
+def _turn(t, n, turned: ptr, x: ptr, count: size, lanes: size, positions: size, inner: size):
+    """turned[position][image][inner] = x, so that a panel finds vectors along `inner`."""
+    chunks = (lanes + 63) // 64
+    for task in range(t * chunks * positions // n, (t + 1) * chunks * positions // n):
+        first, position = 64 * (task // positions), task % positions
+        width = chunk_width(first, lanes)
+        transpose(at(turned, (position * count + first) * inner), inner,
+                  at(x, (first * positions + position * width) * inner), width,
+                  inner, min(width, count - first))  # fmt: skip
+
+
+@kernel
+def _outer_products(
+    t, n, dw: ptr, g: ptr, turned: ptr, count: size, lanes: size, positions: size, rows: size,
+    inner: size,
 ):  # fmt: skip
-    """dw[o, i] = sum over positions and images of g[position][o] x[position][i]."""
+    """dw[o, i] = sum over positions and images of g[position][o] turned[position][image][i]."""
     low, high = t * rows // n, (t + 1) * rows // n
-    for i in range(low * inner, high * inner):
-        dw[i] = 0
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
-        g_chunk = at(g, (first * positions * rows) + low * width)
-        x_chunk = at(x, first * positions * inner)
-        dot_panel(g_chunk, x_chunk, at(dw, low * inner), high - low, inner,
-                  1, 0, 0, positions, rows * width, inner * width,
-                  width // vector_lanes(g), width, width, inner, 1)  # fmt: skip
+        g_chunk = at(g, first * positions * rows + low * width)
+        panel(g_chunk, at(turned, first * inner), at(dw, low * inner), dw, high - low, inner,
+              1, 0, 0, positions, rows * width, count * inner, min(width, count - first), 1, inner,
+              width, inner, ACCUMULATE if first > 0 else 0)  # fmt: skip
 
 
-def linear_dw(dw: Any, g: Lanes, x: Lanes) -> None:
-    clear_spare(g, x)
-    launch(_dots_over_lanes, dw.dtype, dw, g, x, x.lanes, math.prod(x.shape[1:-1]),
-           g.shape[-1], x.shape[-1])  # fmt: skip
+@scratch(lambda dw, g, x: [(x.shape, x.dtype)])
+def linear_dw(dw: Any, g: Lanes, x: Lanes, *, scratch: Any) -> None:
+    positions, rows, inner = math.prod(x.shape[1:-1]), *dw.shape
+    launch(_turn, dw.dtype, scratch[0], x, x.shape[0], x.lanes, positions, inner)
+    launch(_outer_products, dw.dtype, dw, g, scratch[0], x.shape[0], x.lanes, positions, rows,
+           inner, work=g.size * inner)  # fmt: skip
 
 
 # C order ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ convolution needs: window rows, window columns, channels.  Strides count element
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -74,21 +74,52 @@ class _Emit:
         self.bytes = context.get_abi_sizeof(self.float)
         self.suffix = f"v{self.lanes}{'f32' if self.float == ir.FloatType() else 'f64'}"
 
-    def load(self, pointer: Any, offset: Any) -> Any:
+    def load(self, pointer: Any, offset: Any, mask: Any = None) -> Any:
+        """A vector from memory; where the mask is off, zeros, and nothing is read."""
         where = self.builder.gep(pointer, [offset])
         where = self.builder.bitcast(where, self.vector.as_pointer())
-        return self.builder.load(where, align=self.bytes)
+        if mask is None:
+            return self.builder.load(where, align=self.bytes)
+        kinds = [where.type, ir.IntType(32), mask.type, self.vector]
+        kind = ir.FunctionType(self.vector, kinds)
+        function = self._function(kind, f"llvm.masked.load.{self.suffix}.p0")
+        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        return self.builder.call(function, [where, ir.IntType(32)(self.bytes), mask, zero])
 
-    def store(self, value: Any, pointer: Any, offset: Any) -> None:
+    def store(self, value: Any, pointer: Any, offset: Any, mask: Any = None) -> None:
+        """A vector to memory; where the mask is off, nothing is written."""
         where = self.builder.gep(pointer, [offset])
         where = self.builder.bitcast(where, self.vector.as_pointer())
-        self.builder.store(value, where, align=self.bytes)
+        if mask is None:
+            self.builder.store(value, where, align=self.bytes)
+            return
+        kinds = [self.vector, where.type, ir.IntType(32), mask.type]
+        kind = ir.FunctionType(ir.VoidType(), kinds)
+        function = self._function(kind, f"llvm.masked.store.{self.suffix}.p0")
+        self.builder.call(function, [value, where, ir.IntType(32)(self.bytes), mask])
+
+    def _function(self, kind: Any, name: str) -> Any:
+        return cgutils.get_or_insert_function(self.builder.module, kind, name)
+
+    def first_lanes(self, count: Any) -> Any:
+        """A mask that is on in the first `count` lanes."""
+        narrow = self.builder.trunc(count, ir.IntType(32))
+        kind = ir.VectorType(ir.IntType(32), self.lanes)
+        empty = ir.Constant(kind, ir.Undefined)
+        one = self.builder.insert_element(empty, narrow, ir.Constant(ir.IntType(32), 0))
+        spread = self.builder.shuffle_vector(one, empty, ir.Constant(kind, [0] * self.lanes))
+        numbers = ir.Constant(kind, list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, spread)
 
     def broadcast(self, number: Any) -> Any:
         empty = ir.Constant(self.vector, ir.Undefined)
         one = self.builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(one, empty, zeros)
+
+    def shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+        kind = ir.VectorType(ir.IntType(32), self.lanes)
+        return self.builder.shuffle_vector(a, b, ir.Constant(kind, list(lanes)))
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         if not HAS_FMA:
@@ -138,6 +169,37 @@ class _Emit:
             yield [stack.enter_context(r).index for r in ranges]
 
 
+@intrinsic
+def transpose_square(
+    typing: Any, target: Any, row_target: Any, source: Any, row_source: Any
+) -> Any:
+    """target[i * row_target + j] = source[j * row_source + i], i and j below the lanes of a vector.
+
+    In registers: with each round, halves, quarters, ... of neighbouring rows change places.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit = _Emit(context, builder, target)
+        into, row_into, out_of, row_out_of = args
+        lanes, zero = emit.lanes, INT(0)
+        rows = [emit.load(out_of, emit.add_times(zero, i, row_out_of)) for i in range(lanes)]
+        half = lanes // 2
+        while half:
+            low = [i if not i & half else lanes + i - half for i in range(lanes)]
+            high = [i + half if not i & half else lanes + i for i in range(lanes)]
+            for i in range(lanes):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i] = emit.shuffle(a, b, low)
+                    rows[i + half] = emit.shuffle(a, b, high)
+            half //= 2
+        for i, row in enumerate(rows):
+            emit.store(row, into, emit.add_times(zero, i, row_into))
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64), generate
+
+
 class _Product(NamedTuple):
     """The arguments of a panel: pointers, (count, stride in a, stride in b) per loop, strides."""
 
@@ -159,8 +221,10 @@ class _Product(NamedTuple):
     flags: Any
 
 
-def _multiply_tile(emit: _Emit, p: _Product, rows: int, vectors: int, m: Any, v: Any) -> None:
-    """The tile of C that begins at row m and column v."""
+def _multiply_tile(
+    emit: _Emit, p: _Product, rows: int, vectors: int, m: Any, v: Any, mask: Any = None
+) -> None:
+    """The tile of C that begins at row m and column v; a mask leaves out columns at its end."""
     builder = emit.builder
     a = builder.gep(p.a, [builder.mul(m, p.row_a)])
     b = builder.gep(p.b, [v])
@@ -171,7 +235,7 @@ def _multiply_tile(emit: _Emit, p: _Product, rows: int, vectors: int, m: Any, v:
     with emit.loops(p.n2, p.n1, p.n0) as (i2, i1, i0):
         in_a = emit.add_times(emit.add_times(builder.mul(i2, p.a2), i1, p.a1), i0, p.a0)
         in_b = emit.add_times(emit.add_times(builder.mul(i2, p.b2), i1, p.b1), i0, p.b0)
-        side = [emit.load(b, builder.add(in_b, INT(j * emit.lanes))) for j in range(vectors)]
+        side = [emit.load(b, builder.add(in_b, INT(j * emit.lanes)), mask) for j in range(vectors)]
         for i in range(rows):
             number = builder.load(builder.gep(a, [emit.add_times(in_a, i, p.row_a)]))
             spread = emit.broadcast(number)
@@ -190,26 +254,33 @@ def _multiply_tile(emit: _Emit, p: _Product, rows: int, vectors: int, m: Any, v:
     def add_bias(i: int, j: int, value: Any) -> Any:
         return builder.fadd(value, emit.broadcast(builder.load(builder.gep(bias, [INT(i)]))))
 
-    when(ACCUMULATE, lambda i, j, value: builder.fadd(value, emit.load(c, place(i, j))))
+    when(ACCUMULATE, lambda i, j, value: builder.fadd(value, emit.load(c, place(i, j), mask)))
     when(BIAS, add_bias)
     when(RELU, lambda i, j, value: emit.relu(value))
     for i, j in tile:
-        emit.store(builder.load(sums[i, j]), c, place(i, j))
+        emit.store(builder.load(sums[i, j]), c, place(i, j), mask)
 
 
 @intrinsic
 def _panel(typing, a, b, c, bias, n2, a2, b2, n1, a1, b1, n0, a0, b0, row_a, row_c, flags, m, v):
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit, p, (rows, columns) = _Emit(context, builder, a), _Product(*args[:16]), args[16:]
+
+        def column_of_tiles(vectors: int, heights: Any, column: Any, mask: Any = None) -> None:
+            top = INT(0)
+            for height in heights:
+                with emit.cut(top, rows, height) as (row, rows_end):
+                    _multiply_tile(emit, p, height, vectors, row, column, mask)
+                top = rows_end
+
         first = INT(0)
         for vectors, heights in TILES.items():
             with emit.cut(first, columns, vectors * emit.lanes) as (column, columns_end):
-                top = INT(0)
-                for height in heights:
-                    with emit.cut(top, rows, height) as (row, rows_end):
-                        _multiply_tile(emit, p, height, vectors, row, column)
-                    top = rows_end
+                column_of_tiles(vectors, heights, column)
             first = columns_end
+        rest = builder.sub(columns, first)
+        with builder.if_then(builder.icmp_signed(">", rest, INT(0))):
+            column_of_tiles(1, TILES[1], first, emit.first_lanes(rest))
         return context.get_dummy_value()
 
     return types.void(a, b, c, bias, *[types.int64] * 14), generate
@@ -217,7 +288,7 @@ def _panel(typing, a, b, c, bias, n2, a2, b2, n1, a1, b1, n0, a0, b0, row_a, row
 
 @numba.njit
 def panel(a, b, c, bias, rows, columns, n2, a2, b2, n1, a1, b1, n0, a0, b0, row_a, row_c, flags):
-    """C[m, v] (+)= sum A[m, r] B[r, v] for `rows` rows and `columns` columns (whole vectors).
+    """C[m, v] (+)= sum A[m, r] B[r, v] for `rows` rows and `columns` columns.
 
     r runs over n2 x n1 x n0 with strides a2, a1, a0 in A and b2, b1, b0 in B; `row_a` and `row_c`
     lie between rows; columns are contiguous in B and C.  flags: ACCUMULATE adds to C, BIAS adds

@@ -1,0 +1,64 @@
+"""The command line with other people's data, good and bad."""
+
+import gzip
+
+import numpy as np
+from cli.commands import FAST, ran, refused
+
+
+def npz(path, images, labels):
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+def test_bad_data_are_one_sentence_and_leave_no_folder(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.random((40, 8, 8, 1)).astype(np.float32)
+    labels = np.arange(40) % 4
+    broken = images.copy()
+    broken[3, 1, 1] = np.nan
+    bad = {
+        npz(tmp_path / "nan.npz", broken, labels): "NaN",
+        npz(tmp_path / "below.npz", images, labels - 1): "-1",
+        npz(tmp_path / "empty.npz", images[:0], labels[:0]): "empty",
+        npz(tmp_path / "few.npz", images[:7], labels): "40",
+    }
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes((tmp_path / "nan.npz").read_bytes()[:500])
+    bad[cut] = "cut.npz"
+    idx = tmp_path / "idx"
+    idx.mkdir()
+    (idx / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + b"\x7f" * 12))
+    bad[idx] = "idx"
+    for data, part in bad.items():
+        out = tmp_path / "out"
+        assert part in refused(capsys, "train", "mlp", *FAST, "--data", data, "--out", out)
+        assert not out.exists()
+
+
+def test_any_images_train_the_models_that_can_take_them(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 12, 9, 3), np.uint8)
+    data = npz(tmp_path / "d.npz", images, np.arange(60) % 3)
+    for model, seen in (("lenet5", "28x28x3"), ("resnet20", "12x9x3"), ("mlp", "12x9x3")):
+        arguments = [*FAST, "--epochs", 1, "--data", data, "--out", tmp_path / model]
+        code, out, _ = ran(capsys, "train", model, *arguments)
+        assert code == 0
+        assert f"of {seen}, 3 classes" in out
+        assert ran(capsys, "eval", tmp_path / model, "--device", "numpy", "--quiet")[0] == 0
+
+
+def test_a_model_that_would_need_huge_images_is_refused(capsys, tmp_path, monkeypatch):
+    from deepkit.cli import build
+
+    monkeypatch.setattr(build, "MOST_BYTES", 10_000_000)
+    sentence = refused(capsys, "train", "alexnet", *FAST, "--out", tmp_path / "a")
+    assert "227x227" in sentence
+    assert "GiB" in sentence
+
+
+def test_values_beyond_float32_are_refused(capsys, tmp_path):
+    images = np.full((40, 4, 4, 1), 1e300)
+    data = npz(tmp_path / "large.npz", images, np.arange(40) % 4)
+    sentence = refused(capsys, "train", "mlp", *FAST, "--data", data, "--out", tmp_path / "a")
+    assert "beyond the range of float32" in sentence
