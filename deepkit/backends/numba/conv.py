@@ -16,7 +16,7 @@ from typing import Any
 import numba
 
 from .. import scratch, variants
-from .lanes import Lanes, chunk_width, clear_spare
+from .lanes import Lanes, chunk_width, clear_spare, share
 from .launch import kernel, launch, ptr, size
 from .linear import epilogue
 from .simd import at, dot_panel, panel, vector_lanes
@@ -85,7 +85,8 @@ def _direct(
         images = chunk_width(first, lanes)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * filters)
-        for p in range(t * outputs_h // n, (t + 1) * outputs_h // n):
+        low, high = share(t, n, first, lanes, outputs_h)
+        for p in range(low, high):
             h = p * stride_h - top
             r = first_tap(h, dilation_h)
             r_count = last_tap(h, dilation_h, rows, height) - r
@@ -234,7 +235,8 @@ def _direct_dx(
         images = chunk_width(first, lanes)
         g_chunk = at(g, first * outputs_h * outputs_w * filters)
         dx_chunk = at(dx, first * height * width * channels)
-        for h in range(t * height // n, (t + 1) * height // n):
+        low, high = share(t, n, first, lanes, height)
+        for h in range(low, high):
             r = first_reaching(h, stride_h, dilation_h, top, rows, outputs_h)
             p = (h + top - r * dilation_h) // stride_h
             r_count = 0 if r >= rows else min((rows - 1 - r) // r_step, p // p_step) + 1

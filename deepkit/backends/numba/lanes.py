@@ -44,6 +44,20 @@ def chunk_width(first: int, lanes: int) -> int:
     return min(64, lanes - first)
 
 
+@numba.njit
+def share(t: int, n: int, first: int, lanes: int, parts: int):
+    """Thread t's parts of the chunk that begins at lane `first`: low, high of 0 .. parts.
+
+    All chunks are one stretch of lanes * parts, of which each thread has one piece: so a thread
+    meets the same chunks, in its own cache, in every kernel, and a narrow last chunk counts less.
+    """
+    width = chunk_width(first, lanes)
+    begin = t * lanes * parts // n - first * parts
+    end = (t + 1) * lanes * parts // n - first * parts
+    low, high = -(-begin // width), -(-end // width)
+    return min(max(low, 0), parts), min(max(high, 0), parts)
+
+
 class Lanes:
     """An array in this layout: its logical shape and dtype, and its memory, flat."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import scratch
 from .elementwise import activate
-from .lanes import CHUNK, Lanes, chunk_width, transpose
+from .lanes import CHUNK, Lanes, chunk_width, share, transpose
 from .launch import kernel, launch, ptr, size
 from .simd import ACCUMULATE, BIAS, RELU, at, panel
 
@@ -36,7 +36,7 @@ def _rows_times_lanes(
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
         x_chunk, y_chunk = at(x, first * positions * inner), at(y, first * positions * rows)
-        low, high = t * rows // n, (t + 1) * rows // n
+        low, high = share(t, n, first, lanes, rows)
         for position in range(positions):
             source = at(x_chunk, position * inner * width)
             target = at(y_chunk, (position * rows + low) * width)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 
-from .lanes import Lanes, chunk_width
+from .lanes import Lanes, chunk_width, share
 from .launch import i32ptr, kernel, launch, ptr, size
 from .simd import at
 
@@ -34,7 +34,8 @@ def _max(
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
-        for p in range(t * outputs_h // n, (t + 1) * outputs_h // n):
+        low, high = share(t, n, first, lanes, outputs_h)
+        for p in range(low, high):
             for q in range(outputs_w):
                 for c in range(channels):
                     place = ((p * outputs_w + q) * channels + c) * images
@@ -80,8 +81,8 @@ def _max_dx(
     top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
     """Windows may overlap, so threads share channels, not rows."""
-    low, high = t * channels // n, (t + 1) * channels // n
     for first in range(0, lanes, 64):
+        low, high = share(t, n, first, lanes, channels)
         images = chunk_width(first, lanes)
         dx_chunk = at(dx, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * channels)
@@ -106,10 +107,38 @@ def _max_dx(
                                       r * columns + s, images)  # fmt: skip
 
 
+@kernel
+def _max_dx_of_tiles(
+    t, n, dx: ptr, g: ptr, index: i32ptr, lanes: size, outputs_h: size, outputs_w: size,
+    channels: size, rows: size, columns: size,
+):  # fmt: skip
+    """The windows lie side by side and cover everything: each element is written once."""
+    for first in range(0, lanes, 64):
+        images = chunk_width(first, lanes)
+        dx_chunk = at(dx, first * outputs_h * rows * outputs_w * columns * channels)
+        low, high = share(t, n, first, lanes, outputs_h)
+        for p in range(low, high):
+            for r in range(rows):
+                for q in range(outputs_w):
+                    place = (p * outputs_w + q) * channels * images
+                    arrived = at(g, first * outputs_h * outputs_w * channels + place)
+                    where = at(index, first * outputs_h * outputs_w * channels + place)
+                    for s in range(columns):
+                        target = at(dx_chunk, (((p * rows + r) * outputs_w + q) * columns + s)
+                                    * channels * images)  # fmt: skip
+                        tap = r * columns + s
+                        for i in range(channels * images):
+                            target[i] = arrived[i] if where[i] == tap else 0
+
+
 def max_pool2d_dx(
     dx: Lanes, g: Lanes, index: Lanes, *, size: Any, window: Any, stride: Any, padding: Any,
     dilation: Any, **_: Any,
 ) -> None:  # fmt: skip
+    tiles = (g.shape[1] * window[0], g.shape[2] * window[1])
+    if tuple(stride) == tuple(window) and dx.shape[1:3] == tiles and tuple(dilation) == (1, 1):
+        launch(_max_dx_of_tiles, dx.dtype, dx, g, index, g.lanes, *g.shape[1:], *window)
+        return
     launch(_max_dx, dx.dtype, dx, g, index, g.lanes, *dx.shape[1:], *g.shape[1:3], *window,
            *stride, padding[0][0], padding[1][0], *dilation)  # fmt: skip
 
@@ -125,7 +154,8 @@ def _gather(
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
-        for p in range(t * outputs_h // n, (t + 1) * outputs_h // n):
+        low, high = share(t, n, first, lanes, outputs_h)
+        for p in range(low, high):
             for q in range(outputs_w):
                 for c in range(channels):
                     place = ((p * outputs_w + q) * channels + c) * images
@@ -174,7 +204,8 @@ def _mean(
         images = chunk_width(first, lanes)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
-        for p in range(t * outputs_h // n, (t + 1) * outputs_h // n):
+        low, high = share(t, n, first, lanes, outputs_h)
+        for p in range(low, high):
             high = counted(p, stride_h, top, bottom, rows, height, include_padding)
             for q in range(outputs_w):
                 wide = counted(q, stride_w, left, right, columns, width, include_padding)
@@ -213,8 +244,8 @@ def _mean_dx(
     top: size, bottom: size, left: size, right: size, include_padding: size,
 ):  # fmt: skip
     """Windows may overlap, so threads share channels, not rows."""
-    low, high = t * channels // n, (t + 1) * channels // n
     for first in range(0, lanes, 64):
+        low, high = share(t, n, first, lanes, channels)
         images = chunk_width(first, lanes)
         dx_chunk = at(dx, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * channels)

@@ -39,7 +39,8 @@ TICKET, BUSY, TABLE, COUNT, EPOCH = 0, 16, 32, 33, 34
 FIRST_LINE, LINE = 48, 32  # thread t: how many times it has met; and, SLEEPS words on, if it sleeps
 SLEEPS = 16
 
-SPINS = 2_000  # pauses before a waiting thread lets others run: about 50 microseconds
+MEETING_SPINS = 200  # pauses before a thread that waits for others lets them run: microseconds
+SPINS = 2_000  # the same while a worker waits for a list: about 50 microseconds
 YIELDS = 4_000  # times that it lets others run before it sleeps: some milliseconds
 
 
@@ -167,10 +168,10 @@ def _meet(board, t, n, epoch):
         waited = 0
         while _acquire(board, _line(other)) < epoch:
             waited += 1
-            if waited < SPINS:
+            if waited < MEETING_SPINS:
                 _pause()
             else:
-                _give_way()
+                _give_way()  # on a busy machine the thread that is missing may need this core
 
 
 @numba.njit
