@@ -148,7 +148,7 @@ class Program:
         steps, self.lines = [], []
         for launch in launches:
             params = dict(launch.params)
-            if launch.scratch:
+            if hasattr(launch.kernel, "scratch"):  # also where this case needs none
                 params["scratch"] = [at(t) for t in launch.scratch]
             steps.append((launch.kernel, tuple(at(t) for t in (*launch.outs, *launch.ins)), params))
             self.lines.append(

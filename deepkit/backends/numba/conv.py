@@ -16,57 +16,23 @@ from typing import Any
 import numba
 
 from .. import scratch, variants
+from . import conv_channels
+from .elementwise import activate
 from .lanes import Lanes, chunk_width, clear_spare, share
 from .launch import kernel, launch, ptr, size
 from .linear import epilogue
-from .simd import at, dot_panel, panel, vector_lanes
+from .simd import at, dot_panel, panel
+from .window import (
+    common_divisor,
+    first_output,
+    first_reaching,
+    first_tap,
+    geometry,
+    last_output,
+    last_tap,
+)
 
 BLOCK = 1 << 18  # bytes of g and x that a sweep of dw touches: what fits the second cache
-
-
-@numba.njit
-def first_tap(start: int, dilation: int) -> int:
-    """The first tap r with start + r * dilation >= 0."""
-    return max(0, (dilation - 1 - start) // dilation)
-
-
-@numba.njit
-def last_tap(start: int, dilation: int, taps: int, length: int) -> int:
-    """One past the last tap r < taps with start + r * dilation < length."""
-    return min(taps, (length - 1 - start) // dilation + 1)
-
-
-@numba.njit
-def first_output(tap: int, stride: int, padding: int) -> int:
-    """The first output whose tap at offset `tap` is inside: p * stride + tap - padding >= 0."""
-    return max(0, (padding - tap + stride - 1) // stride)
-
-
-@numba.njit
-def last_output(tap: int, stride: int, padding: int, length: int, outputs: int) -> int:
-    """One past the last output whose tap at offset `tap` is inside."""
-    return min(outputs, (length - 1 + padding - tap) // stride + 1)
-
-
-@numba.njit
-def first_reaching(
-    at_: int, stride: int, dilation: int, padding: int, taps: int, outputs: int
-) -> int:
-    """The first tap through which some output reads position `at_`, or `taps` if none does."""
-    for tap in range(taps):
-        reach = at_ + padding - tap * dilation
-        if reach < 0:
-            return taps
-        if reach % stride == 0 and reach // stride < outputs:
-            return tap
-    return taps
-
-
-@numba.njit
-def common_divisor(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 # forward ------------------------------------------------------------------------------------------
@@ -85,7 +51,7 @@ def _direct(
         images = chunk_width(first, lanes)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * filters)
-        low, high = share(t, n, first, lanes, outputs_h)
+        low, high = share(t, n, first, lanes, 64, outputs_h)
         for p in range(low, high):
             h = p * stride_h - top
             r = first_tap(h, dilation_h)
@@ -109,18 +75,22 @@ def _direct(
                           run, 1, images, taps, images, flags)  # fmt: skip
 
 
-def _geometry(stride: Any, padding: Any, dilation: Any, groups: int) -> tuple[int, ...]:
-    return (*stride, padding[0][0], padding[1][0], *dilation, groups)
+def _turned(y: Any, x: Any, w: Any, *_: Any, **__: Any) -> list:
+    """Scratch of the direct way: none in lanes, the filters turned in C order."""
+    return [] if isinstance(y, Lanes) else [(w.shape, w.dtype)]
 
 
+@scratch(_turned)
 def _conv2d_direct(
-    y: Lanes, x: Lanes, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int,
-    activation: str | None, algorithm: str,
+    y: Any, x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int,
+    activation: str | None, algorithm: str, scratch: Any,
 ) -> None:  # fmt: skip
-    from .elementwise import activate
-
-    launch(_direct, y.dtype, y, x, w, b, x.lanes, *x.shape[1:], *y.shape[1:], *w.shape[1:3],
-           *_geometry(stride, padding, dilation, groups), epilogue(b, activation))  # fmt: skip
+    options = geometry(stride, padding, dilation, groups)
+    if isinstance(y, Lanes):
+        launch(_direct, y.dtype, y, x, w, b, x.lanes, *x.shape[1:], *y.shape[1:], *w.shape[1:3],
+               *options, epilogue(b, activation), work=y.size * w[0].size)  # fmt: skip
+    else:
+        conv_channels.forward(y, x, w, b, scratch[0], options, activation)
     activate(y, activation)
 
 
@@ -188,10 +158,8 @@ def _conv2d_im2col(
     y: Lanes, x: Lanes, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int,
     activation: str | None, algorithm: str, scratch: Any,
 ) -> None:  # fmt: skip
-    from .elementwise import activate
-
     launch(_im2col, y.dtype, y, x, w, b, scratch[0], x.lanes, *x.shape[1:], *y.shape[1:],
-           *w.shape[1:3], *_geometry(stride, padding, dilation, groups),
+           *w.shape[1:3], *geometry(stride, padding, dilation, groups),
            epilogue(b, activation))  # fmt: skip
     activate(y, activation)
 
@@ -235,7 +203,7 @@ def _direct_dx(
         images = chunk_width(first, lanes)
         g_chunk = at(g, first * outputs_h * outputs_w * filters)
         dx_chunk = at(dx, first * height * width * channels)
-        low, high = share(t, n, first, lanes, height)
+        low, high = share(t, n, first, lanes, 64, height)
         for h in range(low, high):
             r = first_reaching(h, stride_h, dilation_h, top, rows, outputs_h)
             p = (h + top - r * dilation_h) // stride_h
@@ -255,15 +223,19 @@ def _direct_dx(
                           some, 1, images, taps, images, 0)  # fmt: skip
 
 
-@scratch(lambda dx, g, w, **_: [(w.shape, w.dtype)])
+@scratch(lambda dx, g, w, **_: [(w.shape, w.dtype)] if isinstance(dx, Lanes) else [])
 def _conv2d_dx_direct(
-    dx: Lanes, g: Lanes, w: Any, *, size: Any, stride: Any, padding: Any, dilation: Any,
+    dx: Any, g: Any, w: Any, *, size: Any, stride: Any, padding: Any, dilation: Any,
     groups: int, algorithm: str, scratch: Any,
 ) -> None:  # fmt: skip
+    options = geometry(stride, padding, dilation, groups)
+    if not isinstance(dx, Lanes):
+        conv_channels.dx(dx, g, w, options)
+        return
     filters, rows, columns, inside = w.shape
     launch(_filters_by_channel, w.dtype, scratch[0], w, filters, rows * columns, inside, groups)
     launch(_direct_dx, dx.dtype, dx, g, scratch[0], g.lanes, *dx.shape[1:], *g.shape[1:],
-           rows, columns, *_geometry(stride, padding, dilation, groups))  # fmt: skip
+           rows, columns, *options, work=g.size * w[0].size)  # fmt: skip
 
 
 @kernel
@@ -313,7 +285,7 @@ def _conv2d_dx_im2col(
     filters, rows, columns, inside = w.shape
     launch(_filters_by_channel, w.dtype, turned, w, filters, rows * columns, inside, groups)
     launch(_im2col_dx, dx.dtype, dx, g, turned, work, g.lanes, *dx.shape[1:], *g.shape[1:],
-           rows, columns, *_geometry(stride, padding, dilation, groups))  # fmt: skip
+           rows, columns, *geometry(stride, padding, dilation, groups))  # fmt: skip
 
 
 @variants(direct=_conv2d_dx_direct, im2col=_conv2d_dx_im2col)
@@ -340,7 +312,6 @@ def _direct_dw(
         dw[i] = 0
     for first in range(0, lanes, 64):
         images = chunk_width(first, lanes)
-        vectors = images // vector_lanes(g)
         g_chunk = at(g, first * outputs_h * outputs_w * filters)
         x_chunk = at(x, first * height * width * channels)
         for start in range(0, outputs_h, block):
@@ -366,7 +337,7 @@ def _direct_dw(
                                   stride_h * width * channels * images,
                                   middle_end - middle, filters * images,
                                   stride_w * channels * images,
-                                  vectors, images, images, taps, 1)  # fmt: skip
+                                  images, images, images, taps, 1)  # fmt: skip
                     for s in range(columns):
                         q_first = first_output(s * dilation_w, stride_w, left)
                         q_last = last_output(s * dilation_w, stride_w, left, width, outputs_w)
@@ -390,19 +361,23 @@ def _direct_dw(
                                       p_count, outputs_w * filters * images,
                                       stride_h * width * channels * images,
                                       q_end - q, filters * images, stride_w * channels * images,
-                                      vectors, images, images, taps, 1)  # fmt: skip
+                                      images, images, images, taps, 1)  # fmt: skip
 
 
 def _conv2d_dw_direct(
-    dw: Any, g: Lanes, x: Lanes, *, window: Any, stride: Any, padding: Any, dilation: Any,
+    dw: Any, g: Any, x: Any, *, window: Any, stride: Any, padding: Any, dilation: Any,
     groups: int, algorithm: str,
 ) -> None:  # fmt: skip
+    options = geometry(stride, padding, dilation, groups)
+    if not isinstance(g, Lanes):
+        conv_channels.dw(dw, g, x, options)
+        return
     clear_spare(g, x)
     images = min(64, x.lanes)
     row = images * (g.shape[2] * g.shape[3] + stride[0] * x.shape[2] * x.shape[3])
     block = max(1, BLOCK // (max(row, 1) * x.dtype.itemsize))
     launch(_direct_dw, dw.dtype, dw, g, x, x.lanes, *x.shape[1:], *g.shape[1:], *dw.shape[1:3],
-           *_geometry(stride, padding, dilation, groups), block)  # fmt: skip
+           *options, block, work=g.size * dw[0].size)  # fmt: skip
 
 
 @kernel
@@ -430,7 +405,7 @@ def _im2col_dw(
                 dot_panel(at(g_chunk, (p * outputs_w * filters + k) * images),
                           at(work, group * taps * images), at(dw, k * taps), some, taps,
                           1, 0, 0, outputs_w, filters * images, groups * taps * images,
-                          images // vector_lanes(g), images, images, taps, 1)  # fmt: skip
+                          images, images, images, taps, 1)  # fmt: skip
 
 
 @scratch(lambda dw, g, x, *, groups, **_: _row_of_taps(g, x, dw, groups=groups))
@@ -440,7 +415,7 @@ def _conv2d_dw_im2col(
 ) -> None:  # fmt: skip
     clear_spare(g, x)
     launch(_im2col_dw, dw.dtype, dw, g, x, scratch[0], x.lanes, *x.shape[1:], *g.shape[1:],
-           *dw.shape[1:3], *_geometry(stride, padding, dilation, groups))  # fmt: skip
+           *dw.shape[1:3], *geometry(stride, padding, dilation, groups))  # fmt: skip
 
 
 @variants(direct=_conv2d_dw_direct, im2col=_conv2d_dw_im2col)

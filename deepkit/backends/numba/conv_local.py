@@ -8,7 +8,7 @@ from .. import scratch
 from .conv import first_tap, last_tap
 from .lanes import Lanes, chunk_width, clear_spare
 from .launch import kernel, launch, ptr, size
-from .simd import ACCUMULATE, BIAS, at, dot_panel, panel, vector_lanes
+from .simd import ACCUMULATE, BIAS, at, dot_panel, panel
 
 
 @kernel
@@ -126,7 +126,7 @@ def _dw(
                               at(x_chunk, (h * width + v + s) * channels * images),
                               at(dw, place * taps + (r * columns + s) * channels),
                               filters, s_count * channels, 1, 0, 0, 1, 0, 0,
-                              images // vector_lanes(g), images, images, taps, 1)  # fmt: skip
+                              images, images, images, taps, 1)  # fmt: skip
 
 
 def locally_connected2d_dw(

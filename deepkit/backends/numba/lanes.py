@@ -28,6 +28,8 @@ from .simd import at, transpose_square, vector_lanes
 CHUNK = 64  # images in a chunk
 QUANTUM = 16  # the last chunk is a multiple of this
 
+FEW = 4  # images that leave so many of 16 lanes empty that C order is faster
+
 LANES = "lanes"  # the name of the layout; None is C order
 
 Shape = tuple[int, ...]
@@ -45,13 +47,13 @@ def chunk_width(first: int, lanes: int) -> int:
 
 
 @numba.njit
-def share(t: int, n: int, first: int, lanes: int, parts: int):
+def share(t: int, n: int, first: int, lanes: int, chunk: int, parts: int):
     """Thread t's parts of the chunk that begins at lane `first`: low, high of 0 .. parts.
 
     All chunks are one stretch of lanes * parts, of which each thread has one piece: so a thread
     meets the same chunks, in its own cache, in every kernel, and a narrow last chunk counts less.
     """
-    width = chunk_width(first, lanes)
+    width = min(chunk, lanes - first)
     begin = t * lanes * parts // n - first * parts
     end = (t + 1) * lanes * parts // n - first * parts
     low, high = -(-begin // width), -(-end // width)
@@ -218,11 +220,18 @@ def arrangement(
                 return kept
         return plain_in, plain_out
     if any(o.batched for o in op.ins) or any(o.batched for o in op.outs):
-        if _along_batch(op, shapes, params):
+        if _along_batch(op, shapes, params) or _few(op, shapes, params):
             return plain_in, plain_out
         wanted = tuple(LANES if o.batched else None for o in op.ins)
         return wanted, tuple(LANES if o.batched else None for o in op.outs)
     return plain_in, plain_out
+
+
+def _few(op: Any, shapes: Sequence[Shape | None], params: dict[str, Any]) -> bool:
+    """Whether so few images are better off in C order, with channels in the lanes."""
+    count = next(s[0] for o, s in zip(op.ins, shapes, strict=False) if o.batched and s is not None)
+    algorithm = params.get("algorithm", "auto")
+    return count <= FEW and op.name in _TAKE_FEW and algorithm in ("auto", "direct")
 
 
 def _along_batch(op: Any, shapes: Sequence[Shape | None], params: dict[str, Any]) -> bool:
@@ -287,6 +296,12 @@ def _transposed_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) 
 def _unsliced_inside(shapes: Any, layouts: Any, out_shapes: Any, params: Any) -> Any:
     return ((LANES,), (LANES,)) if params["slices"][0] == (0, out_shapes[0][0], 1) else None
 
+
+_TAKE_FEW = {  # the ops whose kernels take C order, too
+    *("conv2d", "conv2d_dx", "conv2d_dw", "linear", "linear_dx", "linear_dw"),
+    *("max_pool2d", "max_pool2d_dx", "max_pool2d_gather", "avg_pool2d", "avg_pool2d_dx"),
+    "batch_norm_infer",
+}
 
 _KEEPS_LANES = {
     "reshape": _same_batch,

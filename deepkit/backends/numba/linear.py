@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from .. import scratch
-from .elementwise import activate
+from .elementwise import activate, relu
 from .lanes import CHUNK, Lanes, chunk_width, share, transpose
 from .launch import kernel, launch, ptr, size
-from .simd import ACCUMULATE, BIAS, RELU, at, panel
+from .simd import ACCUMULATE, BIAS, RELU, at, dot_panel, panel
 
 DEPTH = 256  # terms of a product that are summed before moving on: what fits the first cache
 
@@ -36,7 +36,7 @@ def _rows_times_lanes(
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
         x_chunk, y_chunk = at(x, first * positions * inner), at(y, first * positions * rows)
-        low, high = share(t, n, first, lanes, rows)
+        low, high = share(t, n, first, lanes, 64, rows)
         for position in range(positions):
             source = at(x_chunk, position * inner * width)
             target = at(y_chunk, (position * rows + low) * width)
@@ -44,17 +44,53 @@ def _rows_times_lanes(
                   1, 0, 0, 1, 0, 0, inner, column_a, width, row_a, width, flags)  # fmt: skip
 
 
-def linear(y: Lanes, x: Lanes, w: Any, b: Any, *, activation: str | None) -> None:
-    rows, inner = w.shape
-    launch(_rows_times_lanes, y.dtype, y, w, x, b, x.lanes, math.prod(x.shape[1:-1]),
-           rows, inner, inner, 1, epilogue(b, activation))  # fmt: skip
-    activate(y, activation)
+@kernel
+def _rows_of_dots(
+    t, n, y: ptr, x: ptr, w: ptr, bias: ptr, count: size, rows: size, inner: size, biased: size
+):  # fmt: skip
+    """y[image, o] = bias[o] + <w[o], x[image]>, vectors along `inner`: for a few images."""
+    low, high = t * rows // n, (t + 1) * rows // n
+    for image in range(count):
+        for o in range(low, high):
+            y[image * rows + o] = bias[o] if biased else 0
+    dot_panel(at(w, low * inner), x, at(y, low), high - low, count, 1, 0, 0, 1, 0, 0, inner,
+              inner, inner, 1, rows)  # fmt: skip
 
 
-def linear_dx(dx: Lanes, g: Lanes, w: Any) -> None:
+def linear(y: Any, x: Any, w: Any, b: Any, *, activation: str | None) -> None:
     rows, inner = w.shape
-    launch(_rows_times_lanes, dx.dtype, dx, w, g, None, g.lanes, math.prod(g.shape[1:-1]),
-           inner, rows, 1, inner, 0)  # fmt: skip
+    if isinstance(y, Lanes):
+        launch(_rows_times_lanes, y.dtype, y, w, x, b, x.lanes, math.prod(x.shape[1:-1]),
+               rows, inner, inner, 1, epilogue(b, activation), work=x.size * rows)  # fmt: skip
+        activate(y, activation)
+    else:
+        launch(_rows_of_dots, y.dtype, y, x, w, b, x.size // inner, rows, inner,
+               int(b is not None), work=x.size * rows)  # fmt: skip
+        activate(y, activation)
+        if activation == "relu":
+            relu(y, y)
+
+
+@kernel
+def _product(
+    t, n, c: ptr, a: ptr, b: ptr, rows: size, inner: size, columns: size, row_a: size,
+    column_a: size,
+):  # fmt: skip
+    """c[m, j] = sum_k a[m, k] b[k, j], b in C order and not packed; threads share the columns."""
+    blocks = (columns + 63) // 64
+    low, high = 64 * (t * blocks // n), min(64 * ((t + 1) * blocks // n), columns)
+    panel(a, at(b, low), at(c, low), c, rows, high - low, 1, 0, 0, 1, 0, 0, inner, column_a,
+          columns, row_a, columns, 0)  # fmt: skip
+
+
+def linear_dx(dx: Any, g: Any, w: Any) -> None:
+    rows, inner = w.shape
+    if isinstance(dx, Lanes):
+        launch(_rows_times_lanes, dx.dtype, dx, w, g, None, g.lanes, math.prod(g.shape[1:-1]),
+               inner, rows, 1, inner, 0, work=g.size * inner)  # fmt: skip
+    else:
+        launch(_product, dx.dtype, dx, g, w, g.size // rows, rows, inner, rows, 1,
+               work=g.size * inner)  # fmt: skip
 
 
 @kernel
@@ -84,8 +120,12 @@ def _outer_products(
               width, inner, ACCUMULATE if first > 0 else 0)  # fmt: skip
 
 
-@scratch(lambda dw, g, x: [(x.shape, x.dtype)])
-def linear_dw(dw: Any, g: Lanes, x: Lanes, *, scratch: Any) -> None:
+@scratch(lambda dw, g, x: [(x.shape, x.dtype)] if isinstance(x, Lanes) else [])
+def linear_dw(dw: Any, g: Any, x: Any, *, scratch: Any) -> None:
+    if not isinstance(x, Lanes):
+        launch(_product, dw.dtype, dw, g, x, dw.shape[0], x.size // dw.shape[1], dw.shape[1], 1,
+               dw.shape[0], work=x.size * dw.shape[0])  # fmt: skip
+        return
     positions, rows, inner = math.prod(x.shape[1:-1]), *dw.shape
     launch(_turn, dw.dtype, scratch[0], x, x.shape[0], x.lanes, positions, inner)
     launch(_outer_products, dw.dtype, dw, g, scratch[0], x.shape[0], x.lanes, positions, rows,

@@ -6,9 +6,21 @@ from typing import Any
 
 import numba
 
-from .lanes import Lanes, chunk_width, share
+from .lanes import CHUNK, Lanes, share
 from .launch import i32ptr, kernel, launch, ptr, size
 from .simd import at
+
+
+def _geometry(x: Any) -> tuple[int, ...]:
+    """Lanes, lanes of a chunk, height, width, channels.
+
+    A few images come in C order: each is a chunk of one channel, whose lanes are its channels.
+    """
+    if isinstance(x, Lanes):
+        return x.lanes, CHUNK, *x.shape[1:]
+    count, height, width, channels = x.shape
+    return count * channels, channels, height, width, 1
+
 
 # maximum ------------------------------------------------------------------------------------------
 
@@ -25,16 +37,16 @@ def take_larger(best, where, x, tap, images):
 
 @kernel
 def _max(
-    t, n, y: ptr, index: i32ptr, x: ptr, lanes: size, height: size, width: size, channels: size,
-    outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size, stride_w: size,
-    top: size, left: size, dilation_h: size, dilation_w: size,
+    t, n, y: ptr, index: i32ptr, x: ptr, lanes: size, chunk: size, height: size, width: size,
+    channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
+    stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
-    for first in range(0, lanes, 64):
-        images = chunk_width(first, lanes)
+    for first in range(0, lanes, chunk):
+        images = min(chunk, lanes - first)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
-        low, high = share(t, n, first, lanes, outputs_h)
+        low, high = share(t, n, first, lanes, chunk, outputs_h)
         for p in range(low, high):
             for q in range(outputs_w):
                 for c in range(channels):
@@ -63,7 +75,7 @@ def max_pool2d(
     y: Lanes, index: Lanes, x: Lanes, *, window: Any, stride: Any, padding: Any, dilation: Any,
     **_: Any,
 ) -> None:  # fmt: skip
-    launch(_max, y.dtype, y, index, x, x.lanes, *x.shape[1:], *y.shape[1:3], *window, *stride,
+    launch(_max, y.dtype, y, index, x, *_geometry(x), *y.shape[1:3], *window, *stride,
            padding[0][0], padding[1][0], *dilation)  # fmt: skip
 
 
@@ -76,14 +88,14 @@ def add_where(target, g, where, tap, images):
 
 @kernel
 def _max_dx(
-    t, n, dx: ptr, g: ptr, index: i32ptr, lanes: size, height: size, width: size, channels: size,
-    outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size, stride_w: size,
-    top: size, left: size, dilation_h: size, dilation_w: size,
+    t, n, dx: ptr, g: ptr, index: i32ptr, lanes: size, chunk: size, height: size, width: size,
+    channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
+    stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
     """Windows may overlap, so threads share channels, not rows."""
-    for first in range(0, lanes, 64):
-        low, high = share(t, n, first, lanes, channels)
-        images = chunk_width(first, lanes)
+    for first in range(0, lanes, chunk):
+        low, high = share(t, n, first, lanes, chunk, channels)
+        images = min(chunk, lanes - first)
         dx_chunk = at(dx, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
@@ -109,14 +121,14 @@ def _max_dx(
 
 @kernel
 def _max_dx_of_tiles(
-    t, n, dx: ptr, g: ptr, index: i32ptr, lanes: size, outputs_h: size, outputs_w: size,
-    channels: size, rows: size, columns: size,
+    t, n, dx: ptr, g: ptr, index: i32ptr, lanes: size, chunk: size, outputs_h: size,
+    outputs_w: size, channels: size, rows: size, columns: size,
 ):  # fmt: skip
     """The windows lie side by side and cover everything: each element is written once."""
-    for first in range(0, lanes, 64):
-        images = chunk_width(first, lanes)
+    for first in range(0, lanes, chunk):
+        images = min(chunk, lanes - first)
         dx_chunk = at(dx, first * outputs_h * rows * outputs_w * columns * channels)
-        low, high = share(t, n, first, lanes, outputs_h)
+        low, high = share(t, n, first, lanes, chunk, outputs_h)
         for p in range(low, high):
             for r in range(rows):
                 for q in range(outputs_w):
@@ -137,24 +149,24 @@ def max_pool2d_dx(
 ) -> None:  # fmt: skip
     tiles = (g.shape[1] * window[0], g.shape[2] * window[1])
     if tuple(stride) == tuple(window) and dx.shape[1:3] == tiles and tuple(dilation) == (1, 1):
-        launch(_max_dx_of_tiles, dx.dtype, dx, g, index, g.lanes, *g.shape[1:], *window)
+        launch(_max_dx_of_tiles, dx.dtype, dx, g, index, *_geometry(g), *window)
         return
-    launch(_max_dx, dx.dtype, dx, g, index, g.lanes, *dx.shape[1:], *g.shape[1:3], *window,
+    launch(_max_dx, dx.dtype, dx, g, index, *_geometry(dx), *g.shape[1:3], *window,
            *stride, padding[0][0], padding[1][0], *dilation)  # fmt: skip
 
 
 @kernel
 def _gather(
-    t, n, y: ptr, x: ptr, index: i32ptr, lanes: size, height: size, width: size, channels: size,
-    outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size, stride_w: size,
-    top: size, left: size, dilation_h: size, dilation_w: size,
+    t, n, y: ptr, x: ptr, index: i32ptr, lanes: size, chunk: size, height: size, width: size,
+    channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
+    stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
-    for first in range(0, lanes, 64):
-        images = chunk_width(first, lanes)
+    for first in range(0, lanes, chunk):
+        images = min(chunk, lanes - first)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
-        low, high = share(t, n, first, lanes, outputs_h)
+        low, high = share(t, n, first, lanes, chunk, outputs_h)
         for p in range(low, high):
             for q in range(outputs_w):
                 for c in range(channels):
@@ -179,7 +191,7 @@ def _gather(
 def max_pool2d_gather(
     y: Lanes, x: Lanes, index: Lanes, *, window: Any, stride: Any, padding: Any, dilation: Any
 ) -> None:
-    launch(_gather, y.dtype, y, x, index, x.lanes, *x.shape[1:], *y.shape[1:3], *window, *stride,
+    launch(_gather, y.dtype, y, x, index, *_geometry(x), *y.shape[1:3], *window, *stride,
            padding[0][0], padding[1][0], *dilation)  # fmt: skip
 
 
@@ -196,15 +208,15 @@ def counted(at_, stride, before, after, window, length, include_padding):
 
 @kernel
 def _mean(
-    t, n, y: ptr, x: ptr, lanes: size, height: size, width: size, channels: size,
-    outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size, stride_w: size,
-    top: size, bottom: size, left: size, right: size, include_padding: size,
+    t, n, y: ptr, x: ptr, lanes: size, chunk: size, height: size, width: size,
+    channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
+    stride_w: size, top: size, bottom: size, left: size, right: size, include_padding: size,
 ):  # fmt: skip
-    for first in range(0, lanes, 64):
-        images = chunk_width(first, lanes)
+    for first in range(0, lanes, chunk):
+        images = min(chunk, lanes - first)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
-        low, high = share(t, n, first, lanes, outputs_h)
+        low, high = share(t, n, first, lanes, chunk, outputs_h)
         for p in range(low, high):
             high = counted(p, stride_h, top, bottom, rows, height, include_padding)
             for q in range(outputs_w):
@@ -233,20 +245,20 @@ def avg_pool2d(
     y: Lanes, x: Lanes, *, window: Any, stride: Any, padding: Any, ceil_mode: bool,
     count_include_pad: bool,
 ) -> None:  # fmt: skip
-    launch(_mean, y.dtype, y, x, x.lanes, *x.shape[1:], *y.shape[1:3],
+    launch(_mean, y.dtype, y, x, *_geometry(x), *y.shape[1:3],
            *_mean_geometry(window, stride, padding, count_include_pad))  # fmt: skip
 
 
 @kernel
 def _mean_dx(
-    t, n, dx: ptr, g: ptr, lanes: size, height: size, width: size, channels: size,
-    outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size, stride_w: size,
-    top: size, bottom: size, left: size, right: size, include_padding: size,
+    t, n, dx: ptr, g: ptr, lanes: size, chunk: size, height: size, width: size,
+    channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
+    stride_w: size, top: size, bottom: size, left: size, right: size, include_padding: size,
 ):  # fmt: skip
     """Windows may overlap, so threads share channels, not rows."""
-    for first in range(0, lanes, 64):
-        low, high = share(t, n, first, lanes, channels)
-        images = chunk_width(first, lanes)
+    for first in range(0, lanes, chunk):
+        low, high = share(t, n, first, lanes, chunk, channels)
+        images = min(chunk, lanes - first)
         dx_chunk = at(dx, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * channels)
         for place in range(height * width):
@@ -270,5 +282,5 @@ def avg_pool2d_dx(
     dx: Lanes, g: Lanes, *, size: Any, window: Any, stride: Any, padding: Any, ceil_mode: bool,
     count_include_pad: bool,
 ) -> None:  # fmt: skip
-    launch(_mean_dx, dx.dtype, dx, g, g.lanes, *dx.shape[1:], *g.shape[1:3],
+    launch(_mean_dx, dx.dtype, dx, g, *_geometry(dx), *g.shape[1:3],
            *_mean_geometry(window, stride, padding, count_include_pad))  # fmt: skip

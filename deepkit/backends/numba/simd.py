@@ -27,7 +27,7 @@ from .machine import DOT_TILES, HAS_FMA, TILES, VECTOR_BYTES
 
 INT = ir.IntType(64)
 
-ACCUMULATE, BIAS, RELU = 1, 2, 4  # what `panel` does when it writes
+ACCUMULATE, BIAS, RELU, COLUMN_BIAS = 1, 2, 4, 8  # what `panel` does when it writes
 
 
 def _float(pointer: Any) -> ir.Type:
@@ -255,7 +255,13 @@ def _multiply_tile(
         return builder.fadd(value, emit.broadcast(builder.load(builder.gep(bias, [INT(i)]))))
 
     when(ACCUMULATE, lambda i, j, value: builder.fadd(value, emit.load(c, place(i, j), mask)))
+
+    def add_column_bias(i: int, j: int, value: Any) -> Any:
+        offset = builder.add(v, INT(j * emit.lanes))
+        return builder.fadd(value, emit.load(p.bias, offset, mask))
+
     when(BIAS, add_bias)
+    when(COLUMN_BIAS, add_column_bias)
     when(RELU, lambda i, j, value: emit.relu(value))
     for i, j in tile:
         emit.store(builder.load(sums[i, j]), c, place(i, j), mask)
@@ -298,7 +304,7 @@ def panel(a, b, c, bias, rows, columns, n2, a2, b2, n1, a1, b1, n0, a0, b0, row_
 
 
 class _Dots(NamedTuple):
-    """The arguments of a dot panel; the innermost loop walks whole vectors."""
+    """The arguments of a dot panel; the innermost loop walks vectors of neighbours."""
 
     a: Any
     b: Any
@@ -323,15 +329,25 @@ def _dots_tile(emit: _Emit, p: _Dots, rows: int, columns: int, m: Any, j: Any) -
     corner = emit.add_times(builder.mul(m, p.row_c), j, p.column_c)
     tile = [(r, c) for r in range(rows) for c in range(columns)]
     sums = dict(zip(tile, emit.accumulators(len(tile)), strict=True))
-    with emit.loops(p.n2, p.n1, p.n0) as (i2, i1, i0):
-        vector = builder.mul(i0, INT(emit.lanes))
-        in_a = emit.add_times(emit.add_times(vector, i2, p.a2), i1, p.a1)
-        in_b = emit.add_times(emit.add_times(vector, i2, p.b2), i1, p.b1)
-        side = [emit.load(b, emit.add_times(in_b, c, p.row_b)) for c in range(columns)]
+    whole = builder.sdiv(p.n0, INT(emit.lanes))
+    rest = builder.srem(p.n0, INT(emit.lanes))
+
+    def step(in_a: Any, in_b: Any, mask: Any = None) -> None:
+        side = [emit.load(b, emit.add_times(in_b, c, p.row_b), mask) for c in range(columns)]
         for r in range(rows):
-            left = emit.load(a, emit.add_times(in_a, r, p.row_a))
+            left = emit.load(a, emit.add_times(in_a, r, p.row_a), mask)
             for c in range(columns):
                 emit.step(sums[r, c], left, side[c])
+
+    with emit.loops(p.n2, p.n1) as (i2, i1):
+        in_a = emit.add_times(builder.mul(i2, p.a2), i1, p.a1)
+        in_b = emit.add_times(builder.mul(i2, p.b2), i1, p.b1)
+        with emit.loops(whole) as (i0,):
+            along = builder.mul(i0, INT(emit.lanes))
+            step(builder.add(in_a, along), builder.add(in_b, along))
+        with builder.if_then(builder.icmp_signed("!=", rest, INT(0))):
+            end = builder.mul(whole, INT(emit.lanes))
+            step(builder.add(in_a, end), builder.add(in_b, end), emit.first_lanes(rest))
     for r, c in tile:
         slot = builder.gep(p.c, [emit.add_times(emit.add_times(corner, r, p.row_c), c, p.column_c)])
         total = emit.sum_lanes(builder.load(sums[r, c]))
@@ -362,7 +378,7 @@ def dot_panel(
 ):  # fmt: skip
     """C[m, j] += sum A[m, r] B[j, r] for `rows` rows and `columns` columns.
 
-    r runs over n2 x n1 loops with strides a2, a1 in A and b2, b1 in B, and over n0 whole vectors;
+    r runs over n2 x n1 loops with strides a2, a1 in A and b2, b1 in B, and over n0 neighbours;
     `row_a` lies between rows of A, `row_b` between those of B, `row_c` and `column_c` in C.
     """
     _dot_panel(a, b, c, n2, a2, b2, n1, a1, b1, n0, row_a, row_b, row_c, column_c, rows, columns)
