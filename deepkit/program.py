@@ -14,12 +14,14 @@ import functools
 import threading
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .backends import ALIGNMENT, Backend, current
+from .fusion import chosen, fused
+from .nested import leaves, rebuilt
 from .ops.common import tensor_on
 from .tape import Buffer, CaptureError, Launch, Log, Tensor, mode, registry
 from .tensor import elements
@@ -122,8 +124,11 @@ class Slot(NamedTuple):
 class Program:
     """The launches of one step for one set of shapes, bound to planned memory."""
 
-    def __init__(self, log: Log, inputs: Sequence[Tensor], result: Any) -> None:
-        launches, self.inputs = log.launches, inputs
+    def __init__(
+        self, log: Log, inputs: Sequence[Tensor], result: Any, fuse: Collection[str] = ()
+    ) -> None:
+        untouchable = [*log.written, *(t.buffer for t in leaves(result))]
+        launches, self.inputs = fused(log.launches, untouchable, fuse), inputs
         self.backend = _only_backend(launches, inputs)
         self.written = list({id(b): b for b in log.written}.values())
         self.graded = [(t, t._has_grad) for t in log.graded.values()]
@@ -283,27 +288,7 @@ def _lifetimes(
     )
 
 
-# nested arguments and results ---------------------------------------------------------------------
-
-
-def leaves(tree: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dictionaries, in order."""
-    found: list[Tensor] = []
-    rebuilt(tree, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
-    return found
-
-
-def rebuilt(tree: Any, each: Callable[[Any], Any], kind: Any = Tensor) -> Any:
-    """The same nesting, with `each` applied to everything of a kind."""
-    if isinstance(tree, kind):
-        return each(tree)
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[rebuilt(v, each, kind) for v in tree])
-    if isinstance(tree, list | tuple):
-        return type(tree)(rebuilt(v, each, kind) for v in tree)
-    if isinstance(tree, dict):
-        return {k: rebuilt(v, each, kind) for k, v in tree.items()}
-    return tree
+# capture ------------------------------------------------------------------------------------------
 
 
 def _key(tree: Any) -> Any:
@@ -331,10 +316,9 @@ def _with_tensors(tree: Any) -> Any:
     return rebuilt(tree, lambda array: tensor_on(current(), array), np.ndarray)
 
 
-# capture ------------------------------------------------------------------------------------------
-
-
-def capture(step: Callable[..., Any]) -> Captured:
+def capture(
+    step: Callable[..., Any] | None = None, *, fuse: bool | str | Collection[str] = True
+) -> Any:
     """`step = dk.capture(step)`, or `@dk.capture`: the same numbers bit for bit, replayed.
 
     `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
@@ -343,10 +327,14 @@ def capture(step: Callable[..., Any]) -> Captured:
     ones replay that.  What changes between steps must live in tensors, not in Python: optimisers,
     dropout, batch normalisation and random draws of deepkit do.  Results are copied out.
 
+    fuse: which passes make the list of launches shorter (True: all, False: none, or their names,
+    see `fusion.py`); none of them changes a bit.
+
     Errors: CaptureError where the step reads a value on the host, writes one from it, or changes
     devices.  `.programs`, printed, is a line for each program; `.dump()` tells all of them whole.
     """
-    return Captured(step)
+    names = chosen(fuse)
+    return (lambda own: Captured(own, names)) if step is None else Captured(step, names)
 
 
 class Programs(dict[Any, list[Program]]):
@@ -359,9 +347,10 @@ class Programs(dict[Any, list[Program]]):
 class Captured:
     """A step that `capture` replays; a method, where the step is one."""
 
-    def __init__(self, step: Callable[..., Any]) -> None:
+    def __init__(self, step: Callable[..., Any], fuse: Collection[str] = ()) -> None:
         functools.update_wrapper(self, step, updated=())
         self.step, self.programs, self.lock = step, Programs(), threading.Lock()
+        self.fuse = fuse
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if mode.log is not None:
@@ -374,7 +363,7 @@ class Captured:
                 if program.holds():
                     return _replay(program, arguments)
             known = self.programs.setdefault(key, [])
-            result, program = _record(self.step, given)
+            result, program = _record(self.step, given, self.fuse)
             program.line = _line(program, given)
             known.append(program)
             count = sum(map(len, self.programs.values()))
@@ -390,7 +379,9 @@ class Captured:
         return self if owner is None else types.MethodType(self, owner)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Captured:
-        return Captured(copy.deepcopy(self.step, memo))  # the method of a copied model is its own
+        return Captured(
+            copy.deepcopy(self.step, memo), self.fuse
+        )  # the method of a copied model is its own
 
     def dump(self) -> str:
         """What runs in every program, where in memory, and how good its plan is."""
@@ -413,7 +404,7 @@ def _line(program: Program, given: Any) -> str:
     return f"{', '.join(told)}: {size}"
 
 
-def _record(step: Callable[..., Any], given: Any) -> tuple[Any, Program]:
+def _record(step: Callable[..., Any], given: Any, fuse: Collection[str]) -> tuple[Any, Program]:
     inputs: list[Tensor] = []
 
     def own(t: Tensor) -> Tensor:
@@ -439,7 +430,7 @@ def _record(step: Callable[..., Any], given: Any) -> tuple[Any, Program]:
     finally:
         mode.log = None
     _check_result(result)
-    program = Program(log, inputs, result)
+    program = Program(log, inputs, result, fuse)
     first = program.first_result()
     _hand_over(program, arguments)
     return first, program

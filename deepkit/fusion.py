@@ -1,0 +1,200 @@
+"""Passes over the list of launches of a captured step: fewer launches, the same numbers.
+
+A pass takes a list and gives a list.  It may only do what changes no bit of any result: each of
+these moves an operation to where its operands are at hand, and leaves its arithmetic as it is.
+
+    activation   conv, linear or batch norm -> relu, tanh or sigmoid     is one launch, as if the
+                 user had given `activation=` to the first
+    residual     batch norm -> add -> relu                               likewise with `residual=`
+    relu_pool    max-pool backward -> relu backward                      the other way round: relu
+                 looks at the pooled values, a quarter of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .tape import Buffer, Launch, Tensor, registry
+
+Launches = list[Launch]
+
+
+class Facts:
+    """Who reads and who writes each buffer of a list, and which of them no pass may do without."""
+
+    def __init__(self, launches: Sequence[Launch], untouchable: Iterable[Buffer]) -> None:
+        self.readers: dict[int, list[int]] = {}
+        self.writers: dict[int, list[int]] = {}
+        self.untouchable = {id(b) for b in untouchable}
+        for i, launch in enumerate(launches):
+            for t in launch.ins:
+                if t is not None and i not in self.readers.setdefault(id(t.buffer), []):
+                    self.readers[id(t.buffer)].append(i)
+            op = registry.get(launch.name)
+            changed = [launch.ins[k] for k in op.inplace] if op is not None else []
+            for t in (*launch.outs, *launch.scratch, *changed):
+                if t is not None:
+                    self.writers.setdefault(id(t.buffer), []).append(i)
+
+    def only_reader(self, t: Tensor) -> int | None:
+        """The one launch that needs `t`, if there is no more to it than that."""
+        readers = self.readers.get(id(t.buffer), [])
+        free = id(t.buffer) not in self.untouchable
+        return readers[0] if free and len(readers) == 1 and self.written_once(t) else None
+
+    def written_once(self, t: Tensor) -> bool:
+        return len(self.writers.get(id(t.buffer), [])) == 1
+
+    def may_move(self, launch: Launch, i: int, k: int) -> bool:
+        """Whether launch number i may as well run right before number k: nothing in between
+        changes what it reads, or reads or writes what it writes."""
+        between = range(i + 1, k)
+        op = registry.get(launch.name)
+        gives = [*launch.outs, *(launch.ins[n] for n in op.inplace)] if op else [*launch.outs]
+        for t in (*launch.ins, *gives):
+            if t is not None and any(w in between for w in self.writers.get(id(t.buffer), [])):
+                return False
+        return not any(
+            r in between for t in gives if t is not None for r in self.readers.get(id(t.buffer), [])
+        )
+
+
+def changed(launch: Launch, **fields: Any) -> Launch:
+    """The same kernel on other operands, with the working memory that it needs for them."""
+    other = launch._replace(**fields)
+    needed = getattr(launch.kernel, "scratch", None)
+    if needed is None:
+        return other
+    arrays = [None if t is None else t.array for t in (*other.outs, *other.ins)]
+    backend = next(t.backend for t in (*other.outs, *other.ins) if t is not None)
+    spec = [(s, np.dtype(d)) for s, d in needed(*arrays, **other.params)]
+    work = tuple([Tensor(backend.empty(s, d), backend, s, d) for s, d in spec])
+    return other._replace(scratch=work)
+
+
+def same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is not None and b is not None and a.buffer is b.buffer and a.shape == b.shape
+
+
+ACTIVATIONS = ("relu", "tanh", "sigmoid")
+TAKE_ACTIVATION = ("conv2d", "linear", "batch_norm_train", "batch_norm_infer")
+
+
+def activation(launches: Launches, facts: Facts) -> Launches:
+    """The activation becomes a part of the launch that gives what it is applied to."""
+    found, gone = list(launches), set()
+    for i, launch in enumerate(launches):
+        if launch.name not in TAKE_ACTIVATION or launch.params["activation"] is not None:
+            continue
+        y = launch.outs[0]
+        j = facts.only_reader(y)
+        if j is None or launches[j].name not in ACTIVATIONS or launches[j].params:
+            continue
+        after = launches[j]
+        fits = same(after.ins[0], y) and after.outs[0].layout == y.layout
+        if fits and facts.written_once(after.outs[0]):
+            params = launch.params | {"activation": after.name}
+            outs = (after.outs[0], *launch.outs[1:])
+            found[i] = changed(launch, outs=outs, params=params)
+            gone.add(j)
+    return [launch for i, launch in enumerate(found) if i not in gone]
+
+
+NORMS = {"batch_norm_train": 3, "batch_norm_infer": 3}  # where their inputs have the residual
+
+
+def residual(launches: Launches, facts: Facts) -> Launches:
+    """What is added to a batch norm before its relu becomes the residual of the batch norm.
+
+    The batch norm moves down to the sum, where both of its operands are ready.
+    """
+    found, gone = list(launches), set()
+    for i, launch in enumerate(launches):
+        at = NORMS.get(launch.name)
+        if at is None or launch.params["activation"] is not None or launch.ins[at] is not None:
+            continue
+        y = launch.outs[0]
+        j = facts.only_reader(y)
+        if j is None or launches[j].name != "add" or len(launches[j].ins) != 2:
+            continue
+        total, operands = launches[j].outs[0], launches[j].ins
+        k = facts.only_reader(total)
+        if k is None or launches[k].name != "relu" or k in gone:
+            continue
+        others = [t for t in operands if not same(t, y)]
+        if len(others) != 1 or others[0] is None:
+            continue
+        other, last = others[0], launches[k].outs[0]
+        if other.shape != y.shape or {other.layout, total.layout, last.layout} != {y.layout}:
+            continue
+        without_y = launch._replace(outs=launch.outs[1:])
+        if not (facts.may_move(without_y, i, j) and facts.written_once(last)):
+            continue
+        ins = (*launch.ins[:at], other, *launch.ins[at + 1 :])
+        params = launch.params | {"activation": "relu"}
+        found[j] = changed(launch, ins=ins, outs=(last, *launch.outs[1:]), params=params)
+        gone |= {i, k}
+    return [launch for i, launch in enumerate(found) if i not in gone]
+
+
+def relu_pool(launches: Launches, facts: Facts) -> Launches:
+    """relu'(max-pool'(g)) = max-pool'(relu'(g)): what a window has chosen is its pooled value."""
+    forward = {id(f.outs[1].buffer): f for f in launches if f.name == "max_pool2d"}
+    found, gone = list(launches), set()
+    first: dict[int, Launch] = {}
+    for i, back in enumerate(launches):
+        if back.name != "max_pool2d_dx":
+            continue
+        g, index = back.ins
+        j = facts.only_reader(back.outs[0])
+        pool = forward.get(id(index.buffer)) if index is not None else None
+        if j is None or pool is None or g is None or launches[j].name != "relu_dx":
+            continue
+        relu, pooled = launches[j], pool.outs[0]
+        if not (same(relu.ins[0], back.outs[0]) and same(relu.ins[1], pool.ins[0])):
+            continue
+        if g.layout != pooled.layout or g.shape != pooled.shape or not facts.written_once(pooled):
+            continue
+        memory = g.backend.empty(g.shape, g.dtype, g.layout)
+        masked = Tensor(memory, g.backend, g.shape, g.dtype, g.layout)
+        first[i] = changed(relu, outs=(masked,), ins=(g, pooled))
+        found[i] = changed(back, outs=relu.outs, ins=(masked, index))
+        gone.add(j)
+    return [
+        launch
+        for i, kept in enumerate(found)
+        if i not in gone
+        for launch in ([first[i], kept] if i in first else [kept])
+    ]
+
+
+PASSES: dict[str, Callable[[Launches, Facts], Launches]] = {
+    "activation": activation,
+    "residual": residual,
+    "relu_pool": relu_pool,
+}
+
+
+def chosen(fuse: bool | str | Collection[str]) -> tuple[str, ...]:
+    """True: all passes; False: none; or those of these names.  ValueError for an unknown one."""
+    if isinstance(fuse, bool):
+        return tuple(PASSES) if fuse else ()
+    names = (fuse,) if isinstance(fuse, str) else tuple(fuse)
+    for name in names:
+        if name not in PASSES:
+            known = ", ".join(f"'{p}'" for p in PASSES)
+            raise ValueError(f"capture: there is no pass {name!r}   (there are: {known})")
+    return tuple(name for name in PASSES if name in names)
+
+
+def fused(
+    launches: Sequence[Launch], untouchable: Iterable[Buffer], names: Collection[str]
+) -> Launches:
+    """The list after the named passes.  `untouchable`: results, and what is changed in place."""
+    found, kept = list(launches), list(untouchable)
+    for name in names:
+        found = PASSES[name](found, Facts(found, kept))
+    return found

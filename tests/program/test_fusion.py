@@ -1,0 +1,170 @@
+"""Passes make programs shorter and change no bit; where they may not, they do not."""
+
+import numpy as np
+import pytest
+
+import deepkit as dk
+from deepkit import nn
+from deepkit.fusion import PASSES
+from deepkit.ops import max_pool2d, relu
+
+EVERY = pytest.mark.parametrize("device", dk.devices())
+
+
+@pytest.fixture(autouse=True)
+def here(request):
+    found = getattr(request.node, "callspec", None)
+    with dk.device("numpy" if found is None else found.params["device"]):
+        yield
+
+
+def names(step):
+    """What the programs of a captured step launch, in order."""
+    return [line.name for found in step.programs.values() for p in found for line in p.lines]
+
+
+def trained(make, fuse, batches=(17, 17, 5)):
+    """Losses and weights after a few steps, and what was launched; fuse=None: eager."""
+    dk.seed(3)
+    rng = np.random.default_rng(0)
+    model = make()
+    optimizer = dk.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+    def step(x, y):
+        loss = dk.ops.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = step if fuse is None else dk.capture(step, fuse=fuse)
+    losses = []
+    for count in batches:
+        x = dk.tensor(rng.standard_normal((count, 9, 8, 3)), dtype="float32")
+        losses.append(run(x, dk.tensor(rng.integers(0, 4, count))).item())
+    return losses, model.state_dict(), [] if fuse is None else names(run)
+
+
+class Block(nn.Module):
+    """conv -> batch norm -> (+ shortcut) -> relu -> max-pool, every part a layer of its own."""
+
+    def __init__(self, window=2, stride=2):
+        self.conv1, self.bn1 = nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
+        self.conv2, self.bn2 = nn.Conv2d(5, 5, 3, padding=1), nn.BatchNorm2d(5)
+        self.conv3 = nn.Conv2d(5, 4, 3, activation="relu")
+        self.pool = nn.MaxPool2d(window, stride=stride)
+        self.out = nn.Linear(4 * 3 * 3 if stride == 2 else 4 * 5 * 4, 4)
+
+    def forward(self, x):
+        x = relu(self.bn1(self.conv1(x)))
+        x = relu(x + self.bn2(self.conv2(x)))
+        x = self.pool(self.conv3(x))
+        return self.out(x.reshape(len(x), -1))
+
+
+@EVERY
+@pytest.mark.parametrize("fuse", [True, False, *PASSES], ids=str)
+@pytest.mark.parametrize("window,stride", [(2, 2), (3, 1)], ids=["tiles", "overlapping windows"])
+def test_no_pass_changes_a_bit(device, fuse, window, stride):
+    def make():
+        return Block(window, stride)
+
+    eager_losses, eager_weights, _ = trained(make, None)
+    losses, weights, _ = trained(make, fuse)
+    assert losses == eager_losses
+    for name, values in eager_weights.items():
+        np.testing.assert_array_equal(weights[name], values, err_msg=name)
+
+
+@EVERY
+def test_each_pass_finds_its_pattern(device):
+    plain = trained(Block, False, (17,))[2]
+    assert plain.count("relu") == 2
+    assert trained(Block, "activation", (17,))[2].count("relu") == 1
+    joined = trained(Block, "residual", (17,))[2]
+    assert joined.count("relu") == 1
+    assert joined.count("add") == plain.count("add") - 1
+    turned = trained(Block, "relu_pool", (17,))[2]
+    assert turned.index("relu_dx") < turned.index("max_pool2d_dx")
+    assert plain.index("max_pool2d_dx") < plain.index("relu_dx")
+    assert "relu" not in trained(Block, True, (17,))[2]
+
+
+def both(step, *arguments):
+    """The results of a step, eager and replayed, which must be equal; and what was launched."""
+    run = dk.capture(step)
+    eager = step(*arguments)
+    for _ in range(2):
+        for a, b in zip(eager, run(*arguments), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+    return names(run)
+
+
+@EVERY
+def test_what_is_seen_elsewhere_is_not_fused_away(device):
+    conv, x = nn.Conv2d(3, 4, 3), dk.randn(17, 6, 6, 3)
+
+    def returned(x):
+        y = conv(x)
+        return y, relu(y)
+
+    def used_twice(x):
+        y = conv(x)
+        return (relu(y) * y,)
+
+    def viewed(x):
+        y = conv(x)
+        return y.reshape(17, -1), relu(y)
+
+    for step in (returned, used_twice, viewed):
+        with dk.no_grad():
+            assert "relu" in both(step, x)
+
+
+@EVERY
+def test_a_batch_norm_does_not_pass_what_reads_its_statistics(device):
+    norm, x, r = nn.BatchNorm2d(3), dk.randn(17, 4, 4, 3), dk.randn(17, 4, 4, 3)
+    eager = nn.BatchNorm2d(3)
+
+    def step(norm, x, r):
+        y = norm(x)
+        before = norm.running_mean * 1.0
+        return relu(y + r * before), before
+
+    run = dk.capture(lambda x, r: step(norm, x, r))
+    with dk.no_grad():
+        for _ in range(3):
+            for a, b in zip(step(eager, x, r), run(x, r), strict=True):
+                np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@EVERY
+def test_the_mask_of_another_tensor_stays_where_it_is(device):
+    """relu backward of something else than what was pooled."""
+    x = dk.tensor(np.random.default_rng(0).standard_normal((17, 4, 4, 2)), requires_grad=True)
+
+    def step(x):
+        y = relu(x)
+        loss = (max_pool2d(y * 2.0, 2) * 3.0).sum()
+        loss.backward()
+        return loss, x.grad
+
+    x.grad = None
+    eager = step(x)[1].numpy()
+    run = dk.capture(step)
+    for _ in range(2):
+        x.grad = None
+        np.testing.assert_array_equal(run(x)[1].numpy(), eager)
+
+
+def test_an_unknown_pass_is_refused():
+    with pytest.raises(ValueError, match=r"there is no pass 'magic'   \(there are: 'activation'"):
+        dk.capture(lambda x: x, fuse="magic")
+
+
+def test_capture_with_options_decorates():
+    @dk.capture(fuse=False)
+    def step(x):
+        return relu(x * 2.0)
+
+    assert step(dk.ones(3)).numpy().tolist() == [2, 2, 2]
