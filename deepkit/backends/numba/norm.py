@@ -1,7 +1,7 @@
 """Normalisation in lanes.
 
-    batch   [positions][C][64 images]       4 channels at a time: their values are read for the
-                                            mean, for the variance, and to be written
+    batch   [positions][C][64 images]       4 channels at a time: their values are read for mean
+                                            and variance together, and to be written
     layer   [positions][D][64 images]       64 rows of D at once, one in each lane
     local   [positions][C][64 images]       windows of channels, 64 at once
 
@@ -69,32 +69,25 @@ def _normalise_channels(
 
 
 @numba.njit
-def _sum_channels(sums, x, count, lanes, positions, channels, low, high):
-    """sums[c][64] = the values of channels low .. high, in each lane."""
+def _moments(sums, squares, x, origin, count, lanes, positions, channels, low, high):
+    """sums[c][64] and squares[c][64] of x - origin[c] over channels low .. high, in each lane.
+
+    In one pass: the origin is a value of the channel, so that little cancels in the variance.
+    """
     _clear(sums, 64 * (high - low))
+    _clear(squares, 64 * (high - low))
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
+        some = min(width, count - first)
         for p in range(positions):
             block = at(x, first * positions * channels + (p * channels + low) * width)
             for c in range(high - low):
-                row, total = at(block, c * width), at(sums, c * 64)
-                for i in range(min(width, count - first)):
-                    total[i] += row[i]
-
-
-@numba.njit
-def _sum_squares(sums, x, middle, count, lanes, positions, channels, low, high):
-    """sums[c][64] = the squared distances from the middle of each channel."""
-    _clear(sums, 64 * (high - low))
-    for first in range(0, lanes, 64):
-        width = chunk_width(first, lanes)
-        for p in range(positions):
-            block = at(x, first * positions * channels + (p * channels + low) * width)
-            for c in range(high - low):
-                row, total, center = at(block, c * width), at(sums, c * 64), middle[c]
-                for i in range(min(width, count - first)):
-                    distance = numba.float64(row[i] - center)
-                    total[i] += distance * distance
+                row, start = at(block, c * width), origin[c]
+                total, square = at(sums, c * 64), at(squares, c * 64)
+                for i in range(some):
+                    distance = numba.float64(row[i] - start)
+                    total[i] += distance
+                    square[i] += distance * distance
 
 
 @kernel
@@ -103,24 +96,27 @@ def _train(
     running_mean: ptr, running_var: ptr, count: size, lanes: size, positions: size,
     channels: size, given: size, momentum: flt, eps: flt, floor: flt,
 ):  # fmt: skip
-    sums, middle, scale, shift = wide_tile(x), tile(x), tile(x), tile(x)
+    sums, squares = wide_tile(x), wide_tile(x)
+    middle, scale, shift = tile(x), tile(x), tile(x)
     rows, move = float(count * positions), real(momentum)
     groups = (channels + 3) // 4
     for group in range(t * groups // n, (t + 1) * groups // n):
         low, high = 4 * group, min(4 * group + 4, channels)
-        _sum_channels(sums, x, count, lanes, positions, channels, low, high)
+        width = chunk_width(0, lanes)
         for c in range(low, high):
-            middle[c - low] = _added(at(sums, (c - low) * 64)) / rows
-            mean[c] = middle[c - low]
-        _sum_squares(sums, x, middle, count, lanes, positions, channels, low, high)
+            middle[c - low] = x[c * width]  # of the first image, at its first position
+        _moments(sums, squares, x, middle, count, lanes, positions, channels, low, high)
         for c in range(low, high):
             k = c - low
-            squares = _added(at(sums, k * 64))
-            invstd[c] = 1 / math.sqrt(squares / rows + real(eps))
+            total = _added(at(sums, k * 64))
+            spread = max(_added(at(squares, k * 64)) - total * total / rows, 0.0)
+            middle[k] = numba.float64(middle[k]) + total / rows
+            mean[c] = middle[k]
+            invstd[c] = 1 / math.sqrt(spread / rows + real(eps))
             if given & 8:
                 running_mean[c] = (1 - move) * running_mean[c] + move * middle[k]
             if given & 16:
-                running_var[c] = (1 - move) * running_var[c] + move * (squares / (rows - 1))
+                running_var[c] = (1 - move) * running_var[c] + move * (spread / (rows - 1))
             scale[k] = invstd[c] * gamma[c] if given & 1 else invstd[c]
             shift[k] = beta[c] if given & 2 else like(x, 0.0)
         _normalise_channels(y, x, residual, given & 4, lanes, positions, channels, low, high,
