@@ -174,6 +174,8 @@ class Program:
         self.containers = list(log.containers.values())
         self.replay = self.backend.bind(steps)
         own = {id(t.buffer) for t in inputs}  # overwritten by the next call, like the arena
+        self.passes_gradients = any(t.requires_grad and not _is_state(t) for t in inputs)
+        self.changes_inputs = any(id(b) in own for b in self.written)
         self.result = rebuilt(
             result,
             lambda t: (
@@ -291,16 +293,22 @@ def _lifetimes(
 # capture ------------------------------------------------------------------------------------------
 
 
-def _key(tree: Any) -> Any:
-    """What a program holds for: tensors by shape, dtype, layout and device, the rest by value."""
-    if isinstance(tree, Tensor) and _is_state(tree):
-        return (tree.backend.name, tree.dtype, tree)  # tensors are equal as keys if they are one
+def _key(tree: Any, found: list[Tensor]) -> Any:
+    """What a program holds for: tensors by shape, dtype, layout and device, the rest by value.
+
+    `found` gets the tensors, in order; NumPy arrays become some, so that replays see their values.
+    """
+    if isinstance(tree, np.ndarray):
+        tree = tensor_on(current(), tree)
     if isinstance(tree, Tensor):
-        return (tree.shape, tree.dtype, tree.layout, tree.backend.name, tree.requires_grad)
+        found.append(tree)
+        if _is_state(tree):
+            return (tree.backend.name, tree.dtype, tree)  # equal as a key if it is the same one
+        return (tree.shape, tree.dtype, tree.layout, tree.backend.name, tree._requires_grad)
     if isinstance(tree, list | tuple):
-        return (type(tree), *[_key(v) for v in tree])
+        return (type(tree), *[_key(v, found) for v in tree])
     if isinstance(tree, dict):
-        return (dict, *[(k, _key(v)) for k, v in tree.items()])
+        return (dict, *[(k, _key(v, found)) for k, v in tree.items()])
     try:
         hash(tree)
     except TypeError:
@@ -309,11 +317,6 @@ def _key(tree: Any) -> Any:
             f"{type(tree).__name__}"
         ) from None
     return (type(tree), tree)
-
-
-def _with_tensors(tree: Any) -> Any:
-    """NumPy arrays become tensors, so that a replay sees their values."""
-    return rebuilt(tree, lambda array: tensor_on(current(), array), np.ndarray)
 
 
 def capture(
@@ -355,14 +358,15 @@ class Captured:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if mode.log is not None:
             return self.step(*args, **kwargs)  # inside another capture: part of it
-        given = _with_tensors((args, kwargs))
-        key = (_key(given), mode.grad)
-        arguments = leaves(given)
+        arguments: list[Tensor] = []
+        key = (_key((args, kwargs), arguments), mode.grad)
         with self.lock:
             for program in self.programs.get(key, ()):
                 if program.holds():
                     return _replay(program, arguments)
             known = self.programs.setdefault(key, [])
+            tensors = iter(arguments)
+            given = rebuilt((args, kwargs), lambda _: next(tensors), Tensor | np.ndarray)
             result, program = _record(self.step, given, self.fuse)
             program.line = _line(program, given)
             known.append(program)
@@ -379,9 +383,8 @@ class Captured:
         return self if owner is None else types.MethodType(self, owner)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Captured:
-        return Captured(
-            copy.deepcopy(self.step, memo), self.fuse
-        )  # the method of a copied model is its own
+        # the method of a copied model is its own
+        return Captured(copy.deepcopy(self.step, memo), self.fuse)
 
     def dump(self) -> str:
         """What runs in every program, where in memory, and how good its plan is."""
@@ -442,9 +445,11 @@ def _is_state(t: Tensor) -> bool:
 
 
 def _replay(program: Program, arguments: Sequence[Tensor]) -> Any:
-    _gradients_in(program.inputs, arguments)
+    if program.passes_gradients:
+        _gradients_in(program.inputs, arguments)
     result = program(arguments)
-    _hand_over(program, arguments)
+    if program.passes_gradients or program.changes_inputs:
+        _hand_over(program, arguments)
     return result
 
 
