@@ -16,7 +16,7 @@ from typing import Any
 import numba
 
 from .. import scratch, variants
-from . import conv_channels
+from . import conv_channels, conv_depthwise
 from .elementwise import activate
 from .lanes import Lanes, chunk_width, clear_spare, share
 from .launch import kernel, launch, ptr, size
@@ -75,6 +75,11 @@ def _direct(
                           run, 1, images, taps, images, flags)  # fmt: skip
 
 
+def _depthwise(x: Any, groups: int) -> bool:
+    """Whether each channel has filters of its own."""
+    return groups == x.shape[-1] > 1
+
+
 def _turned(y: Any, x: Any, w: Any, *_: Any, **__: Any) -> list:
     """Scratch of the direct way: none in lanes, the filters turned in C order."""
     return [] if isinstance(y, Lanes) else [(w.shape, w.dtype)]
@@ -86,11 +91,13 @@ def _conv2d_direct(
     activation: str | None, algorithm: str, scratch: Any,
 ) -> None:  # fmt: skip
     options = geometry(stride, padding, dilation, groups)
-    if isinstance(y, Lanes):
+    if not isinstance(y, Lanes):
+        conv_channels.forward(y, x, w, b, scratch[0], options, activation)
+    elif _depthwise(x, groups):
+        conv_depthwise.forward(y, x, w, b, options, activation)
+    else:
         launch(_direct, y.dtype, y, x, w, b, x.lanes, *x.shape[1:], *y.shape[1:], *w.shape[1:3],
                *options, epilogue(b, activation), work=y.size * w[0].size)  # fmt: skip
-    else:
-        conv_channels.forward(y, x, w, b, scratch[0], options, activation)
     activate(y, activation)
 
 
@@ -232,6 +239,9 @@ def _conv2d_dx_direct(
     if not isinstance(dx, Lanes):
         conv_channels.dx(dx, g, w, options)
         return
+    if _depthwise(dx, groups):
+        conv_depthwise.dx(dx, g, w, options)
+        return
     filters, rows, columns, inside = w.shape
     launch(_filters_by_channel, w.dtype, scratch[0], w, filters, rows * columns, inside, groups)
     launch(_direct_dx, dx.dtype, dx, g, scratch[0], g.lanes, *dx.shape[1:], *g.shape[1:],
@@ -364,13 +374,21 @@ def _direct_dw(
                                       images, images, images, taps, 1)  # fmt: skip
 
 
+@scratch(
+    lambda dw, g, x, *, groups, **_: (
+        [conv_depthwise.sums_of(dw)] if isinstance(x, Lanes) and _depthwise(x, groups) else []
+    )
+)
 def _conv2d_dw_direct(
     dw: Any, g: Any, x: Any, *, window: Any, stride: Any, padding: Any, dilation: Any,
-    groups: int, algorithm: str,
+    groups: int, algorithm: str, scratch: Any,
 ) -> None:  # fmt: skip
     options = geometry(stride, padding, dilation, groups)
     if not isinstance(g, Lanes):
         conv_channels.dw(dw, g, x, options)
+        return
+    if _depthwise(x, groups):
+        conv_depthwise.dw(dw, scratch[0], g, x, options)
         return
     clear_spare(g, x)
     images = min(64, x.lanes)

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from .lanes import transpose
 from .launch import kernel, launch, ptr, size
 from .simd import ACCUMULATE, COLUMN_BIAS, RELU, at, panel
 from .window import (
     common_divisor,
     first_output,
-    first_reaching,
     first_tap,
     last_output,
     last_tap,
+    reached,
 )
 
 
@@ -82,16 +80,6 @@ def forward(
            *options, flags, work=y.size * taps)  # fmt: skip
 
 
-@numba.njit
-def _reached(position, stride, dilation, padding, taps, outputs, tap_step, output_step):
-    """The first tap that reaches a position, the output whose it is, and how many taps do."""
-    tap = first_reaching(position, stride, dilation, padding, taps, outputs)
-    output = (position + padding - tap * dilation) // stride
-    if tap >= taps:
-        return tap, output, 0
-    return tap, output, min((taps - 1 - tap) // tap_step, output // output_step) + 1
-
-
 @kernel
 def _dx(
     t, n, dx: ptr, g: ptr, w: ptr, count: size, height: size, width: size, channels: size,
@@ -107,13 +95,13 @@ def _dx(
     middle, middle_end = (columns - 1) * dilation_w - left, outputs_w - left  # reached by all taps
     for line in range(t * count * height // n, (t + 1) * count * height // n):
         image, h = line // height, line % height
-        r, p, r_count = _reached(h, stride_h, dilation_h, top, rows, outputs_h, r_step, p_step)
+        r, p, r_count = reached(h, stride_h, dilation_h, top, rows, outputs_h, r_step, p_step)
         v = 0
         while v < width:
             together = 1
             if stride_w == 1 and middle <= v < middle_end:
                 together = min(middle_end, width) - v
-            s, q, s_count = _reached(v, stride_w, dilation_w, left, columns, outputs_w, s_step,
+            s, q, s_count = reached(v, stride_w, dilation_w, left, columns, outputs_w, s_step,
                                      q_step)  # fmt: skip
             for group in range(groups):
                 k = group * some

@@ -326,3 +326,17 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
         return builder.select(builder.fcmp_unordered("uno", x, x), x, larger)
 
     return None if kind is None else (kind(a, b), generate)
+
+
+@intrinsic
+def add_up(typing: Any, a: Any) -> Any:
+    """The sum of all lanes, as a number; in which order they are added is the machine's choice."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = FLOATS[a.dtype]
+        kind = ir.FunctionType(number, [number, _register(a)])
+        name = f"llvm.vector.reduce.fadd.v{_lanes(a.dtype)}f{a.dtype.bitwidth}"
+        add = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(add, [ir.Constant(number, -0.0), args[0]], fastmath=("reassoc",))
+
+    return a.dtype(a), generate

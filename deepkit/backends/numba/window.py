@@ -52,6 +52,16 @@ def common_divisor(a: int, b: int) -> int:
     return a
 
 
+@numba.njit
+def reached(position, stride, dilation, padding, taps, outputs, tap_step, output_step):
+    """The first tap that reaches a position, the output whose it is, and how many taps do."""
+    tap = first_reaching(position, stride, dilation, padding, taps, outputs)
+    output = (position + padding - tap * dilation) // stride
+    if tap >= taps:
+        return tap, output, 0
+    return tap, output, min((taps - 1 - tap) // tap_step, output // output_step) + 1
+
+
 def geometry(stride: Any, padding: Any, dilation: Any, groups: int) -> tuple[int, ...]:
     """The options of a convolution, as kernels take them."""
     return (*stride, padding[0][0], padding[1][0], *dilation, groups)
