@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ops.torch_table import ELSEWHERE, FUNCTIONS, GRADIENT_OF
+from bench.torch_table import ELSEWHERE, FUNCTIONS, GRADIENT_OF
 
 import deepkit as dk
 from deepkit.card import registry

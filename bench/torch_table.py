@@ -1,13 +1,18 @@
-"""What PyTorch calls our ops: functions with the arguments of ours, layouts permuted inside."""
+"""What PyTorch calls our ops: functions with the arguments of ours, layouts permuted inside.
+
+The tests compare with it, and so do the benches: a permutation is a view, so a tensor that lies in
+memory as (N, H, W, C) is channels-last to PyTorch, and one that lies as (N, C, H, W) is not.  Where
+one call of PyTorch does it all, it is that call.
+"""
 
 import math
 
 import torch
 import torch.nn.functional as F
 
-ACTIVATIONS = {
+ACTIVATIONS = {  # of results that nobody else holds
     None: lambda x: x,
-    "relu": torch.relu,
+    "relu": torch.relu_,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
@@ -71,8 +76,12 @@ def padded(x, padding, size, stride=1, dilation=1, value=0.0):
 def conv2d(
     x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, algorithm="auto"
 ):
-    x = padded(channels_first(x), padding, w.shape[1:3], stride, dilation)
-    y = F.conv2d(x, w.permute(0, 3, 1, 2), b, stride, 0, dilation, groups)
+    x, sides = channels_first(x), 0
+    if isinstance(padding, int):
+        sides = padding  # which saves PyTorch a copy
+    else:
+        x = padded(x, padding, w.shape[1:3], stride, dilation)
+    y = F.conv2d(x, w.permute(0, 3, 1, 2), b, stride, sides, dilation, groups)
     return ACTIVATIONS[activation](channels_last(y))
 
 

@@ -1,0 +1,1 @@
+"""The benchmarks: run from the root of the repository, `python -m bench.cpu --help`."""
