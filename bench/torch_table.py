@@ -10,7 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-ACTIVATIONS = {  # of results that nobody else holds
+# Of results that nobody else holds, and no views: PyTorch differentiates a change of a view by
+# copying all of it.
+ACTIVATIONS = {
     None: lambda x: x,
     "relu": torch.relu_,
     "tanh": torch.tanh,
@@ -82,7 +84,7 @@ def conv2d(
     else:
         x = padded(x, padding, w.shape[1:3], stride, dilation)
     y = F.conv2d(x, w.permute(0, 3, 1, 2), b, stride, sides, dilation, groups)
-    return ACTIVATIONS[activation](channels_last(y))
+    return channels_last(ACTIVATIONS[activation](y))
 
 
 def conv1d(
@@ -93,7 +95,7 @@ def conv1d(
     before, after = (0, 0) if padding == "valid" else _pair(padding)
     x = F.pad(channels_first(x), (before, after))
     y = F.conv1d(x, w.permute(0, 2, 1), b, stride, 0, dilation, groups)
-    return ACTIVATIONS[activation](channels_last(y))
+    return channels_last(ACTIVATIONS[activation](y))
 
 
 def conv_transpose2d(
@@ -183,11 +185,11 @@ def batch_norm(
         y = F.batch_norm(
             channels_first(x), running_mean, running_var, gamma, beta, True, momentum, eps
         )
-        y = channels_last(y)
-    else:
-        y = (x - running_mean) / torch.sqrt(running_var + eps)
-        y = y if gamma is None else y * gamma
-        y = y if beta is None else y + beta
+        y = y if residual is None else y + channels_first(residual)
+        return channels_last(ACTIVATIONS[activation](y))
+    y = (x - running_mean) / torch.sqrt(running_var + eps)
+    y = y if gamma is None else y * gamma
+    y = y if beta is None else y + beta
     return ACTIVATIONS[activation](y if residual is None else y + residual)
 
 

@@ -246,12 +246,13 @@ def _unary(
     )
 
 
+_BENCHED = (*SAMPLES, sample((64, 32, 32, 64), bench=True))
 _POSITIVE = (sample(positive(4, 3)), sample(positive(2, 3, 5)))
 
 neg = _unary("neg", "y = -x.", lambda g, y, x: -g, operations=1, dtype=_kept, exact=True)
 sign = _unary("sign", "y = -1, 0 or 1, the sign of x.", None, dtype=_kept, exact=True)
 abs = _unary("abs", "y = |x|; the gradient at 0 is 0.", lambda g, y, x: g * sign(x), dtype=_kept)
-exp = _unary("exp", "y = e^x.", lambda g, y, x: g * y, tolerance=2)
+exp = _unary("exp", "y = e^x.", lambda g, y, x: g * y, _BENCHED, tolerance=2)
 log = _unary("log", "y = ln x; -inf at 0, NaN below.", lambda g, y, x: g / x, _POSITIVE)
 sqrt = _unary("sqrt", "y = sqrt(x); NaN below 0.", lambda g, y, x: g / (y * 2.0), _POSITIVE)
 sin = _unary("sin", "y = sin x, x in radians.", lambda g, y, x: g * cos(x))
@@ -270,6 +271,7 @@ relu = _unary(
     "relu",
     "y = max(0, x); NaN stays NaN; the gradient at 0 is 0.",
     lambda g, y, x: relu_dx(g, y),
+    _BENCHED,
     operations=1,
     exact=True,
 )
@@ -284,6 +286,7 @@ gelu = _unary(
     "gelu",
     "y = x * P(Z <= x) for a standard normal Z, exact (Hendrycks and Gimpel 2016).",
     _gelu_grad,
+    _BENCHED,
     tolerance=4,
 )
 

@@ -115,6 +115,9 @@ def _cost(operations: float, arrays: int) -> Any:
         sample((5, 7), (7,), None, (5, 7), None, None, activation="tanh"),
         sample((19, 2, 3), None, None, None, (3,), positive(3), activation="sigmoid"),
         sample((128, 28, 28, 16), (16,), (16,), None, (16,), positive(16), bench=True),
+        sample(
+            (64, 32, 32, 64), (64,), (64,), None, (64,), positive(64), activation="relu", bench=True
+        ),
     ),
     options=dict(
         momentum=[0.1, 0.5], eps=[1e-5, 1e-3], activation=[None, "relu", "tanh", "sigmoid"]

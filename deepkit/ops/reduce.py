@@ -50,7 +50,7 @@ def _cost(x: Shape, **_: Any) -> tuple[float, float]:
     dtype=lambda x, **_: (INT if x.kind in "iub" else x,),
     grads=(lambda g, y, x, axes, keepdims: expand(g, x.shape, axes),),
     cost=_cost,
-    samples=SAMPLES,
+    samples=(*SAMPLES, sample((64, 32, 32, 64), axis=(0, 1, 2), bench=True)),
 )
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """y = the sum over `axis` (an int, several, or all)."""

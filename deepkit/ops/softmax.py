@@ -58,7 +58,7 @@ DX_SAMPLES = (
     "x[N,...] -> y[N,...]",
     grads=(lambda g, y, x, axis: softmax_dx(g, y, axis),),
     cost=_cost(12, 2),
-    samples=(*SOFTMAX_SAMPLES, sample((128, 1000), bench=True)),
+    samples=(*SOFTMAX_SAMPLES, *(sample((n, 1000), bench=True) for n in (128, 4096))),
     options=dict(axis=[0, -1]),
 )
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -190,6 +190,7 @@ OPTIONS: dict[str, Any] = dict(reduction=list(REDUCTIONS), label_smoothing=[0.0,
         sample(normal(3, 5, scale=200.0), integers(3, high=5)),
         sample((128, 10), integers(128, high=10), bench=True),
         sample((128, 1000), integers(128, high=1000), bench=True),
+        sample((4096, 1000), integers(4096, high=1000), bench=True),
     ),
     options=OPTIONS,
 )

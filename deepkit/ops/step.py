@@ -61,6 +61,11 @@ def _samples(arrays: str, *options: dict[str, Any]) -> list[Sample]:
     return made
 
 
+def _bench_sample(arrays: str, **options: Any) -> Sample:
+    """All weights of a network of a million, in one flat buffer."""
+    return sample(*[DRAWS[a]((1 << 20,)) for a in arrays.split()], **options, bench=True)
+
+
 DRAWS: dict[str, Any] = dict(
     w=lambda size: normal(*size),
     g=lambda size: normal(*size),
@@ -97,15 +102,18 @@ def _below_one(name: str, **values: float) -> dict[str, float]:
     "w[...]!, v[...]!?, g[...], lr[] ->",
     **_checked("sgd_step", "w v g"),
     cost=_cost(6, 5),
-    samples=_samples(
-        "w v g lr",
-        dict(absent="v"),
-        dict(absent="v", weight_decay=0.1),
-        dict(momentum=0.9),
-        dict(momentum=0.9, weight_decay=0.01),
-        dict(momentum=0.8, nesterov=True),
-        dict(momentum=0.8, nesterov=True, weight_decay=0.1),
-    ),
+    samples=[
+        *_samples(
+            "w v g lr",
+            dict(absent="v"),
+            dict(absent="v", weight_decay=0.1),
+            dict(momentum=0.9),
+            dict(momentum=0.9, weight_decay=0.01),
+            dict(momentum=0.8, nesterov=True),
+            dict(momentum=0.8, nesterov=True, weight_decay=0.1),
+        ),
+        _bench_sample("w v g lr", momentum=0.9),
+    ],
 )
 def sgd_step(
     w: Any,
@@ -134,13 +142,16 @@ def sgd_step(
     "w[...]!, m[...]!, v[...]!, g[...], lr[], t[]! ->",
     **_checked("adam_step", "w m v g"),
     cost=_cost(14, 7),
-    samples=_samples(
-        "w m s g lr t",
-        {},
-        dict(weight_decay=0.1),
-        dict(weight_decay=0.1, decoupled=True),
-        dict(beta1=0.5, beta2=0.9, eps=1e-3),
-    ),
+    samples=[
+        *_samples(
+            "w m s g lr t",
+            {},
+            dict(weight_decay=0.1),
+            dict(weight_decay=0.1, decoupled=True),
+            dict(beta1=0.5, beta2=0.9, eps=1e-3),
+        ),
+        _bench_sample("w m s g lr t"),
+    ],
 )
 def adam_step(
     w: Any,
