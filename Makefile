@@ -10,15 +10,17 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 SET_UP_TRAIN := $(VENV)/.set-up-train
 SET_UP_DEV := $(VENV)/.set-up-dev
+SET_UP_BENCH := $(VENV)/.set-up-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help train test slow bench lint format clean
+.PHONY: help train test slow bench bench-cpu lint format clean
 
 help:
 	@echo "make train   train LeNet-5 on real handwritten digits, into runs/digits"
 	@echo "make test    the test suite"
 	@echo "make slow    the tests that take minutes"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   a LeNet-5 training step, in under a minute"
+	@echo "make bench-cpu   every network and op beside torch, onnxruntime, openvino; most of an hour"
 	@echo "make lint    ruff and mypy;  make format applies what ruff can"
 	@echo "make clean   remove everything that make has made, the environment too"
 	@echo "PYTHON=... chooses the interpreter (3.11 to 3.13); now: $(PYTHON)"
@@ -33,7 +35,10 @@ slow: $(SET_UP_DEV)
 	@$(BIN)/python -m pytest -q -m slow
 
 bench: $(SET_UP_TRAIN)
-	@$(BIN)/python bench/training_step.py
+	@$(BIN)/python -m bench.cpu train --network lenet5 --batch 128 --threads 2 --device numba numpy --no-compile --seconds 20
+
+bench-cpu: $(SET_UP_BENCH)
+	@$(BIN)/python -m bench.cpu all
 
 lint: $(SET_UP_DEV)
 	@$(BIN)/ruff check .
@@ -62,4 +67,9 @@ $(SET_UP_TRAIN): pyproject.toml | $(BIN)/python
 $(SET_UP_DEV): pyproject.toml | $(BIN)/python
 	@echo "installing deepkit with the tools of its development"
 	@$(PIP) -e '.[dev]'
+	@touch $@ $(SET_UP_TRAIN)
+
+$(SET_UP_BENCH): pyproject.toml | $(BIN)/python
+	@echo "installing deepkit with what it is compared with"
+	@$(PIP) -e '.[bench]'
 	@touch $@ $(SET_UP_TRAIN)

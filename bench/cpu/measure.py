@@ -9,10 +9,12 @@ which wakes the threads of this one, is not counted where it is short.
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ import numpy as np
 PAUSE = 0.015  # seconds of quiet before a turn; OpenMP's threads spin for about 5 ms
 TURN = 0.04  # seconds that a turn lasts, or one call
 LEAST_ROUNDS = 3
+BUSY = 0.15  # processors taken by others, from which on a measurement is doubtful
 AGREEING = 3  # calls of each contender whose results are compared
 
 
@@ -29,6 +32,7 @@ class Contender(NamedTuple):
     name: str
     step: Callable[[], Any]
     read: Callable[[Any], np.ndarray] | None = None
+    work: Callable[[], Any] | None = None  # what of `step` is work, if not all of it
 
 
 class Timing(NamedTuple):
@@ -95,6 +99,31 @@ def quiet() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+class Neighbours:
+    """How many processors others kept busy since this was made: 0.0 is a quiet machine.
+
+    A barrier of OpenMP waits for a thread that another process has pushed aside, so on a busy
+    machine medians tell more about the neighbours than about the contenders.  Linux only.
+    """
+
+    def __init__(self) -> None:
+        self.before = self._used()
+
+    @staticmethod
+    def _used() -> tuple[float, float, float]:
+        """Seconds: the clock, all processors' work (stolen time too), ours, our children's."""
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return time.perf_counter(), 0.0, 0.0
+        ticks = [int(n) for n in stat.read_text().split("\n", 1)[0].split()[1:9]]
+        work = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # no idling, waiting
+        return time.perf_counter(), work, sum(os.times()[:4])
+
+    def processors(self) -> float:
+        clock, work, own = (b - a for a, b in zip(self.before, self._used(), strict=True))
+        return max(0.0, (work - own) / clock) if clock else 0.0
 
 
 def _turn(step: Callable[[], Any], long: bool, clock: Callable[[], float]) -> list[float]:

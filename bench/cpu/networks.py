@@ -69,7 +69,16 @@ def _vgg(norm: bool) -> tuple[Any, ...]:
 
 def _resnet20() -> tuple[Any, ...]:
     blocks, inp = [], 16
-    for out, stride in ((16, 1), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), *[(64, 1)] * 2):
+    for out, stride in (
+        (16, 1),
+        (16, 1),
+        (16, 1),
+        (32, 2),
+        (32, 1),
+        (32, 1),
+        (64, 2),
+        *[(64, 1)] * 2,
+    ):
         blocks.append(Block(inp, out, stride))
         inp = out
     return (Conv(3, 16, 3, 1, norm=True), *blocks, Average(), Dense(64, CLASSES, relu=False))

@@ -16,6 +16,8 @@ from .measure import Contender, Offer
 # Ops that stand for others: their parts are measured as the forward or backward pass of these.
 GRADIENT_OF = ("_dx", "_dw", "_db", "_gather")
 
+LAZY = ("add", "sum")  # their gradient is g, or g spread out: PyTorch hands out a view of it
+
 
 class Case(NamedTuple):
     """One op on one sample; `asked`: the inputs whose gradients are wanted, () for forward."""
@@ -59,7 +61,7 @@ def cases(names: Sequence[str] = ()) -> Iterator[Case]:
 
 def _directions(op: Any, given: Sample) -> list[tuple[int, ...]]:
     """Inputs that want a gradient; vectors (bias, scale, shift) together with the one before."""
-    if not op.differentiable:
+    if not op.differentiable or op.name in LAZY:
         return []
     found: list[tuple[int, ...]] = []
     for i, arg in enumerate(given.args[: len(op.ins)]):

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .measure import Timing, is_ours
-from .targets import Target
+from .measure import BUSY, Timing, is_ours
+from .targets import START_MS, Target
 
 SCHEMA = 1
 PACKAGES = ("deepkit", "numpy", "numba", "torch", "jax", "onnxruntime", "openvino")
@@ -45,6 +45,7 @@ class Row:
     nbytes: float = 0.0
     bound_ms: float = 0.0
     target: Target | None = None
+    others: float = 0.0  # processors that other processes kept busy meanwhile
     left_out: dict[str, str] = field(default_factory=dict)
 
     def fastest(self, names: Any) -> str | None:
@@ -80,8 +81,11 @@ class Row:
 
     @property
     def verdict(self) -> str:
+        """ok, below, busy (nothing can be said), or "" where nothing was promised."""
         if self.target is None or math.isnan(self.judged):
             return ""
+        if self.busy:
+            return "busy"
         return "ok" if self.judged >= self.target.must else "below"
 
     @property
@@ -92,6 +96,11 @@ class Row:
     def share(self) -> float:
         """How much of the roofline is used; above 1 where an algorithm saves operations."""
         return self.bound_ms / self.ours_ms
+
+    @property
+    def busy(self) -> bool:
+        """Whether others took enough of the machine to make the figures doubtful."""
+        return self.others > BUSY
 
     def to_json(self) -> dict[str, Any]:
         found = asdict(self)
@@ -142,8 +151,8 @@ class Table:
             self.shown = row.mode, columns
             print(f"\n{row.mode}: milliseconds, medians; ratio to the best of the others")
             heads = "".join(f"{HEADS.get(n, n)[:9]:>10}" for n in columns)
-            print(f"{'':{wide}}{'batch':>6}{'thr':>4}{heads}{'ratio':>7}{'GFLOP/s':>9}{'roof':>6}"
-                  f"{'must':>6}{'is':>6}")  # fmt: skip
+            print(f"{'':{wide}}{'batch':>6}{'thr':>4}{heads}{'ratio':>8}{'GFLOP/s':>9}{'roof':>6}"
+                  f"{'must':>6}{'is':>8}")  # fmt: skip
         label = row.name if row.mode != "ops" else f"{row.name}  {row.detail}"
         if len(label) > wide - 1:
             label = label[: wide - 2] + "…"
@@ -151,8 +160,9 @@ class Table:
             _number(row.timings[n].median_ms if n in row.timings else math.nan, 10) for n in columns
         )
         must, judged = ("", "") if not row.verdict else (f"{row.target.must:.1f}", row.judged)  # type: ignore[union-attr]
-        end = f"{must:>6}{_number(judged, 6)} {row.verdict}" if row.verdict else ""
-        print(f"{label:{wide}}{row.batch:6d}{row.threads:4d}{times}{_number(row.ratio, 7)}"
+        end = f"{must:>6}{_number(judged, 8)} {row.verdict}" if row.verdict else ""
+        end += f"  (others: {row.others:.1f} processors)" * row.busy
+        print(f"{label:{wide}}{row.batch or '':>6}{row.threads:4d}{times}{_number(row.ratio, 8)}"
               f"{row.gflops:9.1f}{100 * row.share:5.0f}%{end}", flush=True)  # fmt: skip
 
 
@@ -170,7 +180,15 @@ def listed(row: Row) -> None:
 
 def summary(rows: list[Row]) -> None:
     """How many promises hold, and which do not."""
-    judged = [r for r in rows if r.verdict]
+    busy = sum(r.busy for r in rows)
+    if busy:
+        print(f"\n{busy} of {len(rows)} comparisons were made while other processes used the "
+              "machine: measure those again")  # fmt: skip
+    for r in rows:
+        if r.mode == "start":
+            least, most = 1e-3 * r.ours_ms, 1e-3 * START_MS
+            print(f"\nimport and first step: {least:.2f} s; {most:g} s is the most")
+    judged = [r for r in rows if r.verdict in ("ok", "below")]
     below = [r for r in judged if r.verdict == "below"]
     if not judged:
         return
@@ -218,7 +236,9 @@ def record(rows: list[Row], roofs: dict[int, Any], command: str) -> dict[str, An
         "roofline": {
             str(threads): {
                 "peak_gflops": round(roof.peak, 1),
-                "gbytes_per_second": {str(size): round(band, 1) for size, band in roof.bands.items()},
+                "gbytes_per_second": {
+                    str(size): round(band, 1) for size, band in roof.bands.items()
+                },
             }
             for threads, roof in roofs.items()
         },

@@ -12,11 +12,13 @@ from typing import Any
 import deepkit as dk
 
 from . import jax_peer, measure, operators, ours, roofline, served, targets
-from .measure import Contender, Left, Offer
+from .measure import BUSY, Contender, Left, Offer
 from .networks import NETWORKS, batch_of
 from .report import Row
 from .roofline import Roofline
 
+START_SECONDS = 8.0
+TRIES = 3  # while other processes use the machine
 TOLERANCE = {"train": 1e-3, "infer": 1e-3, "ops": 1e-3}  # of float32, Winograd among it
 
 
@@ -45,10 +47,19 @@ def roofs(threads: Sequence[int]) -> dict[int, Roofline]:
 
 def compare(
     offers: Sequence[Offer], tolerance: float, seconds: float
-) -> tuple[list[Contender], dict[str, Any], list[Left]]:
+) -> tuple[list[Contender], list[Left], dict[str, Any]]:
+    """-> (who took part, who did not, what a row says of it)."""
     contenders, left = measure.made(offers)
     measure.agree(contenders, tolerance)
-    return contenders, measure.take_turns(contenders, seconds), left
+    tries = []
+    for _ in range(TRIES):
+        neighbours = measure.Neighbours()
+        timings = measure.take_turns(contenders, seconds)
+        tries.append((round(neighbours.processors(), 2), timings))
+        if tries[-1][0] <= BUSY:
+            break
+    others, timings = min(tries, key=lambda one: one[0])
+    return contenders, left, {"timings": timings, "others": others}
 
 
 def network(
@@ -78,11 +89,11 @@ def network(
             offers += jax_peer.offers(mode, weights, batch, threads)
         if mode == "infer" and not {"torch", "onnx"} & missing:
             offers += [o for o in served.offers(weights, batch, threads) if o[0] not in missing]
-        contenders, timings, left = compare(offers, TOLERANCE[mode], seconds)
-        eager = next(c for c in contenders if c.name == "deepkit eager" or "eager" in c.name)
-        work = ours.work_of(eager.step)
+        contenders, left, measured = compare(offers, TOLERANCE[mode], seconds)
+        eager = next(c for c in contenders if c.name.endswith("eager"))
+        work = ours.work_of(eager.work or eager.step)
     return Row(
-        mode, name, described.title, size, threads, timings, *work,
+        mode, name, described.title, size, threads, **measured, **work._asdict(),
         bound_ms=roof.least_ms(work.operations, 0),  # a whole step is bound by arithmetic
         target=targets.of_network(mode, name, size, threads),
         left_out={one.name: one.why for one in [*absent, *left]},
@@ -101,10 +112,10 @@ def ops(
                 offers = [
                     o for o in operators.offers(case, arrays) if not absent or measure.is_ours(o[0])
                 ]
-                contenders, timings, left = compare(offers, TOLERANCE["ops"], seconds)
+                contenders, left, measured = compare(offers, TOLERANCE["ops"], seconds)
                 work = ours.work_of(contenders[0].step)
             yield Row(
-                "ops", case.name, case.detail, 0, count, timings, *work,
+                "ops", case.name, case.detail, 0, count, **measured, **work._asdict(),
                 bound_ms=roofs[count].least_ms(*work),
                 target=targets.of_op(case, count),
                 left_out={one.name: one.why for one in [*absent, *left]},
@@ -150,10 +161,8 @@ def start(threads: Sequence[int]) -> Iterator[Row]:
     absent = _absent("torch")
     if not absent:
         offers.append(("torch", lambda: _process("torch", THEIR_START)))
-    contenders, left = measure.made(offers)
-    measure.agree(contenders, 0.0, calls=1)
-    timings = measure.take_turns(contenders, 5.0)
+    _, left, measured = compare(offers, 0.0, START_SECONDS)
     yield Row(
-        "start", "lenet5", "import and first step", 64, max(threads), timings,
+        "start", "lenet5", "import and first step", 64, max(threads), **measured,
         left_out={one.name: one.why for one in [*absent, *left]},
     )  # fmt: skip

@@ -172,10 +172,11 @@ MODULE_OF_PACKAGE = {
 
 
 def declared_modules(pyproject: str) -> tuple[set[str], set[str]]:
-    """Modules that the core depends on, and those that the extras for users add."""
+    """Modules that the core depends on, and those that the extras for users add: not what only the
+    tests and the benches need, which the package does without."""
     project = tomllib.loads(pyproject)["project"]
     extras = project["optional-dependencies"]
-    users = [r for extra, rs in extras.items() if extra != "dev" for r in rs]
+    users = [r for extra, rs in extras.items() if extra not in ("dev", "bench") for r in rs]
     return _module_names(project["dependencies"]), _module_names(users)
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from bench.torch_table import ELSEWHERE, FUNCTIONS, GRADIENT_OF
 
 import deepkit as dk
+from bench.torch_table import ELSEWHERE, FUNCTIONS, GRADIENT_OF
 from deepkit.card import registry
 from deepkit.testing import samples_of
 from deepkit.testing.cases import arguments, call, drawn
