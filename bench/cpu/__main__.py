@@ -56,7 +56,7 @@ def main() -> int:
     if out is None and asked.mode == "all":
         out = RESULTS / f"cpu-{CORES}core.json"
     table, rows = report.Table(), []
-    roofs = run.roofs(asked.threads)
+    roofs = run.Roofs(asked.threads)
     for threads, roof in roofs.items():
         bands = ", ".join(f"{band:.0f} ({1e-6 * size:.1f} MB)" for size, band in roof.bands.items())
         print(f"{threads} threads: {roof.peak:.0f} GFLOP/s of multiply-adds at most; GB/s {bands}")
@@ -75,7 +75,7 @@ def main() -> int:
     return 0
 
 
-def _rows(asked: argparse.Namespace, run: Any, roofs: dict[int, Any]) -> Iterator[Any]:
+def _rows(asked: argparse.Namespace, run: Any, roofs: Any) -> Iterator[Any]:
     for mode in MODES if asked.mode == "all" else (asked.mode,):
         seconds = SECONDS[mode] if asked.seconds is None else asked.seconds
         if mode == "ops":
@@ -88,7 +88,7 @@ def _rows(asked: argparse.Namespace, run: Any, roofs: dict[int, Any]) -> Iterato
                 for batch in batches:
                     for threads in asked.threads:
                         yield run.network(
-                            mode, name, batch, threads, seconds, roofs[threads],
+                            mode, name, batch, threads, seconds, roofs.now(threads),
                             devices=asked.device, compile=not asked.no_compile,
                         )  # fmt: skip
 

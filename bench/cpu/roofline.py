@@ -32,10 +32,11 @@ WORK = 1 << 40  # every thread is worth it
 
 
 class Roofline(NamedTuple):
-    """GFLOP/s, and {bytes of the working set: GB/s}."""
+    """GFLOP/s, and {bytes of the working set: GB/s}; `quiet`: measured while nobody else ran."""
 
     peak: float
     bands: dict[int, float]
+    quiet: bool = True
 
     def band(self, nbytes: float) -> float:
         fitting = [size for size in sorted(self.bands) if nbytes <= size]
@@ -108,18 +109,16 @@ def _best(kernel: Any, *args: Any, repeats: int) -> float:
     return min(found)
 
 
-def measured(threads: int, repeats: int = 40, tries: int = 5) -> Roofline:
-    """The roofline of so many threads; takes about two seconds, and longer on a busy machine: short
-    runs of which the fastest counts, again until the neighbours are quiet or patience ends."""
-    best = Roofline(0.0, {})
-    for _ in range(tries):
-        neighbours = Neighbours()
-        found = _measured(threads, repeats)
-        bands = {size: max(band, best.bands.get(size, 0.0)) for size, band in found.bands.items()}
-        best = Roofline(max(found.peak, best.peak), bands)
-        if neighbours.processors() <= BUSY:
-            break
-    return best
+def measured(threads: int, repeats: int = 40, before: Roofline | None = None) -> Roofline:
+    """The roofline of so many threads, in about two seconds: short runs of which the fastest
+    counts, here or `before`."""
+    neighbours = Neighbours()
+    found = _measured(threads, repeats)
+    quiet = neighbours.processors() <= BUSY
+    if before is None:
+        return found._replace(quiet=quiet)
+    bands = {size: max(band, before.bands[size]) for size, band in found.bands.items()}
+    return Roofline(max(found.peak, before.peak), bands, quiet)
 
 
 def _measured(threads: int, repeats: int) -> Roofline:

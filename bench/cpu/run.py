@@ -41,8 +41,17 @@ def settle(threads: int) -> AbstractContextManager:
     return threadpool_limits(threads, user_api="blas")
 
 
-def roofs(threads: Sequence[int]) -> dict[int, Roofline]:
-    return {t: roofline.measured(t) for t in sorted(threads)}
+class Roofs(dict[int, Roofline]):
+    """The roofline for each number of threads.  One that was taken while others used the machine is
+    taken again before the next comparison."""
+
+    def __init__(self, threads: Sequence[int]) -> None:
+        super().__init__({t: roofline.measured(t) for t in sorted(threads)})
+
+    def now(self, threads: int) -> Roofline:
+        if not self[threads].quiet:
+            self[threads] = roofline.measured(threads, before=self[threads])
+        return self[threads]
 
 
 def compare(
@@ -101,7 +110,7 @@ def network(
 
 
 def ops(
-    names: Sequence[str], threads: Sequence[int], seconds: float, roofs: dict[int, Roofline]
+    names: Sequence[str], threads: Sequence[int], seconds: float, roofs: Roofs
 ) -> Iterator[Row]:
     """The cards' bench samples."""
     absent = _absent("torch")
@@ -116,7 +125,7 @@ def ops(
                 work = ours.work_of(contenders[0].step)
             yield Row(
                 "ops", case.name, case.detail, 0, count, **measured, **work._asdict(),
-                bound_ms=roofs[count].least_ms(*work),
+                bound_ms=roofs.now(count).least_ms(*work),
                 target=targets.of_op(case, count),
                 left_out={one.name: one.why for one in [*absent, *left]},
             )  # fmt: skip

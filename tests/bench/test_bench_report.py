@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cpu import draw, report
+from bench.cpu import draw, report, run
 from bench.cpu.measure import Timing
 from bench.cpu.report import Row
 from bench.cpu.roofline import Roofline
@@ -131,3 +131,16 @@ def test_wrong_words_end_with_a_sentence(words, said):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_roofline_taken_on_a_busy_machine_is_taken_again(monkeypatch):
+    taken = []
+
+    def measured(threads, before=None):
+        taken.append(before)
+        return Roofline(1.0 + len(taken), {1000: 50.0}, quiet=len(taken) == 2)
+
+    monkeypatch.setattr("bench.cpu.roofline.measured", measured)
+    roofs = run.Roofs([2])
+    assert [roofs.now(2).peak for _ in range(3)] == [3.0, 3.0, 3.0]
+    assert [before and before.peak for before in taken] == [None, 2.0]
