@@ -35,7 +35,7 @@ slow: $(SET_UP_DEV)
 	@$(BIN)/python -m pytest -q -m slow
 
 bench: $(SET_UP_TRAIN)
-	@$(BIN)/python -m bench.cpu train --network lenet5 --batch 128 --threads 2 --device numba numpy --no-compile --seconds 20
+	@$(BIN)/python -m bench.cpu train --network lenet5 --batch 128 --threads 2 --device numba numpy --no-compile --seconds 10
 
 bench-cpu: $(SET_UP_BENCH)
 	@$(BIN)/python -m bench.cpu all
