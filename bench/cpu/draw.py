@@ -91,7 +91,8 @@ def _panel(ax: Any, rows: list[Row], labels: list[str], title: str) -> None:
             ax.plot([must, must], [y - thick / 2, y + thick / 2], color=MUST, linewidth=1.6)
     ax.axvline(0, color="black", linewidth=0.8)
     low = min(-1.0, *(math.log2(_ratio(r)) for r in rows))
-    high = max(1.0, *(math.log2(_ratio(r)) for r in rows))
+    musts = [r.target.must for r in rows if r.target is not None]
+    high = max(1.0, *(math.log2(ratio) for ratio in [*musts, *map(_ratio, rows)]))
     ticks = range(math.floor(low), math.ceil(high) + 1)
     ax.set_xticks(ticks, [f"{2.0**t:g}" for t in ticks], fontsize=7)
     ax.set_xlim(low - 0.2, high + 0.6)
