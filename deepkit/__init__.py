@@ -2,13 +2,13 @@
 
 from . import data, models, nn, ops, optim
 from .backends import DeviceError, device, devices, set_device, set_num_threads
+from .captured import capture
 from .card import ShapeError
 from .checkpoint import load, save
 from .create import arange, from_dlpack, full, ones, rand, randn, tensor, zeros
-from .program import CaptureError, capture
 from .random import seed
 from .summary import summary
-from .tape import Tensor, enable_grad, grad, is_grad_enabled, no_grad
+from .tape import CaptureError, Tensor, enable_grad, grad, is_grad_enabled, no_grad
 from .train import History, evaluate, fit
 
 __version__ = "0.1.0"

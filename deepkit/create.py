@@ -9,7 +9,7 @@ import numpy as np
 from .backends import current, get
 from .ops.common import checked_dtype, tensor_on
 from .random import host_generator
-from .tape import Tensor
+from .tape import Tensor, launch, mode
 
 FLOAT = np.dtype(np.float32)
 
@@ -55,21 +55,36 @@ def full(
 ) -> Tensor:
     """A tensor of `shape` filled with `value`."""
     kind = dtype or (FLOAT if isinstance(value, float) else None)
+    if mode.log is not None and isinstance(value, int | float):
+        return _filled(_shape(shape), value, device, kind, requires_grad)
     return tensor(np.full(_shape(shape), value, kind), device, dtype, requires_grad)
+
+
+def _filled(
+    shape: Any, value: float, device: str | None, dtype: Any, requires_grad: bool
+) -> Tensor:
+    """Filled by a launch, which a captured step repeats with every replay."""
+    backend = current() if device is None else get(device)
+    kind = checked_dtype(np.asarray(value).dtype if dtype is None else dtype)
+    made = Tensor(backend.empty(shape, kind), backend, shape, kind)
+    launch("full_like", backend, (made,), (None,), {"value": value})
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def zeros(
     *shape: Any, device: str | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """zeros(2, 3) or zeros((2, 3)), float32 unless `dtype` says otherwise."""
-    return tensor(np.zeros(_shape(shape), dtype or FLOAT), device, dtype, requires_grad)
+    return full(shape, 0, device, dtype or FLOAT, requires_grad)
 
 
 def ones(
     *shape: Any, device: str | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """ones(2, 3) or ones((2, 3)), float32 unless `dtype` says otherwise."""
-    return tensor(np.ones(_shape(shape), dtype or FLOAT), device, dtype, requires_grad)
+    return full(shape, 1, device, dtype or FLOAT, requires_grad)
 
 
 def randn(

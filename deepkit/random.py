@@ -13,7 +13,7 @@ import numpy as np
 
 from .backends import Backend, get, why_not
 from .ops.common import tensor_on
-from .tape import CaptureError, Tensor, mode, registry
+from .tape import CaptureError, Tensor, aside, mode, registry
 
 _seed = 0
 _host_draws = 0
@@ -46,7 +46,8 @@ def next_key(backend: Backend) -> Tensor:
     """A fresh key (seed, draw) on a device, int64; a captured step takes a new one each replay."""
     state = _states.get(backend.name)
     if state is None:
-        state = _states[backend.name] = tensor_on(backend, np.array([_seed, 0], np.int64))
+        with aside():
+            state = _states[backend.name] = tensor_on(backend, np.array([_seed, 0], np.int64))
     return registry["next_key_"](state)
 
 

@@ -182,6 +182,10 @@ class Op(Card):
                     for s, d in zip(shapes, dtypes, strict=True)
                 ]
             )
+        if self.inplace and mode.log is not None:
+            for i in self.inplace:
+                if ins[i] is not None:
+                    mode.log.may_write(ins[i])
         launch(self.name, backend, outs, ins, params)
         for i in self.inplace:
             if ins[i] is not None:

@@ -36,12 +36,14 @@ class Log:
     """A capture under way: the launches so far, and what their being right depends on."""
 
     stamp = 0  # counts changes of anything that a program may depend on
+    structure = 0  # counts parts of modules that were exchanged for others
 
     def __init__(self) -> None:
         self.birth = next(serials)
         self.launches: list[Launch] = []
         self.written: list[Buffer] = []
         self.graded: dict[int, Tensor] = {}  # leaves that got a gradient, or lost it
+        self.constants: dict[int, Buffer] = {}  # memory that the step filled from the host
         self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.containers: dict[int, tuple[Any, tuple]] = {}  # lists and dictionaries, as they were
 
@@ -59,6 +61,15 @@ class Log:
         if isinstance(value, list | dict | tuple):
             for element in elements(value):
                 self.walks(element)
+
+    def may_write(self, t: Tensor) -> None:
+        """CaptureError for memory that a replay would not find as the step found it."""
+        if id(t.buffer) in self.constants:
+            raise CaptureError(
+                f"a tensor of shape {t.shape} that was made from values of the host inside of the "
+                "captured step is changed in place, and a replay would go on from the changed "
+                "values; make it before the step, or inside with dk.zeros, ones, full or zeros_like"
+            )
 
     def source_of(self, t: Tensor) -> str:
         """Which op of the step gave a tensor, in words."""

@@ -82,10 +82,17 @@ class Module:
         parts = isinstance(value, Module | Parameter)
         if parts:
             self.__dict__["_settled"] = False
+            if isinstance(self.__dict__.get(name), Module | Parameter):
+                Log.structure += 1  # no program knows by which way its step came to this part
         if parts or mode.log is None:  # what `forward` sets while it is captured is its own affair
             self._changed()
         if name in self._buffer_names and not isinstance(value, Tensor):
             raise TypeError(f"{name} is a buffer: expected a tensor, not {type(value).__name__}")
+        if name in self._buffer_names and mode.log is not None and hasattr(self, name):
+            raise CaptureError(
+                f"the buffer '{name}' was bound to another tensor while a step was being captured, "
+                f"which no replay would do; write into it: dk.ops.assign_(self.{name}, ...)"
+            )
         super().__setattr__(name, value)
 
     def _changed(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backends import Backend
 from ..card import Shape, ShapeError
-from ..tape import Tensor, registry
+from ..tape import Tensor, mode, registry
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -25,7 +25,10 @@ def tensor_on(backend: Backend, values: Any, dtype: Any = None) -> Tensor:
     elif array.dtype.kind == "f" and not (from_array and array.dtype == np.float64):
         array = array.astype(np.float32, copy=False)
     checked_dtype(array.dtype)
-    return Tensor(backend.upload(array), backend, array.shape, array.dtype)
+    made = Tensor(backend.upload(array), backend, array.shape, array.dtype)
+    if mode.log is not None:
+        mode.log.constants[id(made.buffer)] = made.buffer
+    return made
 
 
 def checked_dtype(dtype: Any) -> np.dtype:

@@ -43,7 +43,8 @@ class Piece:
     def count(self) -> Tensor:
         """The number of steps so far, int64."""
         if self.t is None:
-            self.t = tensor_on(self.run.weights.backend, np.int64(0))
+            with aside():
+                self.t = tensor_on(self.run.weights.backend, np.int64(0))
         return self.t
 
     def part(self, name: str, p: Tensor) -> Tensor:
@@ -105,7 +106,8 @@ class Group:
         """The learning rate on the device of these weights."""
         key = w.backend.name, w.dtype
         if key not in self._rates:
-            self._rates[key] = tensor_on(w.backend, np.asarray(self.settings["lr"], w.dtype))
+            with aside():
+                self._rates[key] = tensor_on(w.backend, np.asarray(self.settings["lr"], w.dtype))
         return self._rates[key]
 
     def pieces(self) -> list[Piece]:

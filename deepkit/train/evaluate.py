@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..captured import capture as captured
 from ..create import tensor
 from ..data import Dataset, Loader
 from ..nn import Module
 from ..ops import cross_entropy
-from ..program import capture as captured
 from ..tape import Tensor, no_grad
 from .errors import TrainingError
 from .normalize import Normalize

@@ -12,12 +12,12 @@ import numpy as np
 
 from .. import random
 from ..backends import get
+from ..captured import capture as captured
 from ..create import tensor
 from ..data.augment import Augmentation
 from ..nn import Module
 from ..ops import cross_entropy
 from ..optim import Adam, LinearWarmup, OneCycleLR
-from ..program import capture as captured
 from ..tape import Tensor
 from .callbacks import Callback, FunctionCallback
 from .errors import TrainingError

@@ -97,7 +97,7 @@ FLOORS = [
     {"backends"},
     {"tape", "tensor", "card", "methods"},
     {"ops", "random", "create"},
-    {"program", "fusion", "nested"},
+    {"program", "captured", "fusion", "nested"},
     {"nn", "optim"},
     {"train", "models", "data", "plot", "testing", "summary", "checkpoint"},
     {"cli", "__main__"},

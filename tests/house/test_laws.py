@@ -54,7 +54,7 @@ UP = [
     ("deepkit/tape.py", "from deepkit.ops import conv"),
     ("deepkit/tape.py", "def f():\n    from . import ops"),
     ("deepkit/tape.py", "from deepkit import ops"),
-    ("deepkit/ops/conv.py", "from ..program import capture"),
+    ("deepkit/ops/conv.py", "from ..captured import capture"),
     ("deepkit/program.py", "import deepkit.nn"),
     ("deepkit/nn/layers.py", "from ..models import lenet"),
     ("deepkit/train.py", "from .cli import main"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import sys
 import tracemalloc
 
@@ -337,6 +338,15 @@ def test_a_step_stays_on_one_device():
 def test_unhashable_arguments_are_refused():
     with pytest.raises(dk.CaptureError, match="not set"):
         dk.capture(lambda x, s: x)(dk.ones(1), {1, 2})
+
+
+@dk.capture
+def doubled(x):
+    return x * 2.0
+
+
+def test_a_captured_function_is_pickled_by_its_name():
+    assert pickle.loads(pickle.dumps(doubled)) is doubled
 
 
 def test_a_capture_inside_a_capture_is_part_of_it():

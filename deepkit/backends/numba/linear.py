@@ -112,6 +112,9 @@ def _outer_products(
 ):  # fmt: skip
     """dw[o, i] = sum over positions and images of g[position][o] turned[position][image][i]."""
     low, high = t * rows // n, (t + 1) * rows // n
+    if lanes == 0:
+        for i in range(low * inner, high * inner):
+            dw[i] = 0
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
         g_chunk = at(g, first * positions * rows + low * width)
