@@ -117,4 +117,5 @@ def create(name: str) -> Backend:
     table["arrange"] = lanes.arrange
     if asked is not None:
         launch.threads.set_count(asked)
+    launch.threads.count()  # a DEEPKIT_NUM_THREADS that is no number is an error now
     return NumbaBackend(table, lanes, launch)

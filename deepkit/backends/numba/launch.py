@@ -77,12 +77,19 @@ def kernel(function: Callable) -> Kernel:
     return Kernel(function)
 
 
+class _Step:
+    """A list of one launch, to be written and walked again and again."""
+
+    def __init__(self) -> None:
+        self.block = np.zeros(MOST_ARGUMENTS, np.int64)
+        self.words = np.array([0, self.block.ctypes.data, 1, 0], np.int64)
+        self.address = self.words.ctypes.data
+
+
 class _State(threading.local):
     def __init__(self) -> None:
         self.recording: list[tuple[int, list[int], int]] | None = None
-        self.block = np.zeros(MOST_ARGUMENTS, np.int64)
-        self.step = np.array([0, self.block.ctypes.data, 1, 0], np.int64)
-        self.address = self.step.ctypes.data
+        self.spare: list[_Step] = []  # one, or more where signal handlers launch in between
 
 
 _state = _State()
@@ -120,9 +127,11 @@ def launch(kernel: Kernel, dtype: np.dtype, *args: Any, work: int | None = None)
     if _state.recording is not None:
         _state.recording.append((target, words, wanted))
         return
-    _state.block[: len(words)] = words
-    _state.step[0], _state.step[2] = target, wanted
-    threads.run(_state.address, 1, wanted)
+    step = _state.spare.pop() if _state.spare else _Step()
+    step.block[: len(words)] = words
+    step.words[0], step.words[2] = target, wanted
+    threads.run(step.address, 1, wanted)
+    _state.spare.append(step)
 
 
 def bind(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> Callable[[], None]:

@@ -8,12 +8,15 @@ threads of Python that hold no interpreter lock while they work or wait.
     worker 1   spin on ticket ───────────── kernel 1 of n ─ meet ─ kernel 1 of n ─ meet ─ spin ...
 
 A worker spins for some microseconds, then lets others run, and after some milliseconds without a
-ticket sleeps until it is woken, so an idle process uses no processor.
+ticket sleeps until it is woken, so an idle process uses no processor.  It sleeps in a lock of
+Python's C interface ("bed"), which needs no interpreter lock either: showing a list, waking the
+workers and walking is one native call, in whose middle no signal handler of Python can run.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import math
 import os
 import platform
@@ -35,12 +38,11 @@ STEP_WORDS = 4  # kernel, argument block, threads, whether all meet afterwards
 MOST_ARGUMENTS = 32
 
 # the board: words that threads share, a cache line (or two) apart
-TICKET, BUSY, TABLE, COUNT, EPOCH = 0, 16, 32, 33, 34
-FIRST_LINE, LINE = 48, 32  # thread t: how many times it has met; and, SLEEPS words on, if it sleeps
-SLEEPS = 16
+TICKET, TABLE, COUNT, EPOCH = 0, 16, 17, 18
+FIRST_LINE, LINE = 32, 32  # thread t: how many times it has met; SLEEPS words on, whether it sleeps
+SLEEPS, BED = 16, 17  # and in which lock
 
-MEETING_SPINS = 200  # pauses before a thread that waits for others lets them run: microseconds
-SPINS = 2_000  # the same while a worker waits for a list: about 50 microseconds
+SPINS = 200  # pauses before a waiting thread lets others run: some 10 microseconds
 YIELDS = 4_000  # times that it lets others run before it sleeps: some milliseconds
 
 
@@ -62,11 +64,14 @@ def word(typing: Any, base: Any, index: Any) -> Any:
 
 
 @intrinsic
-def _acquire(typing: Any, base: Any, index: Any) -> Any:
-    """A word that other threads write; what they wrote before it is visible afterwards."""
+def _read(typing: Any, base: Any, index: Any) -> Any:
+    """A word that other threads write; what they wrote before it is visible afterwards.
+
+    All threads see all reads, exchanges and additions in one order.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_word_at(builder, *args), "acquire", 8)
+        return builder.load_atomic(_word_at(builder, *args), "seq_cst", 8)
 
     return types.int64(types.int64, types.int64), generate
 
@@ -85,7 +90,7 @@ def _release(typing: Any, base: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def _exchange(typing: Any, base: Any, index: Any, value: Any) -> Any:
-    """Write a word -> what it was.  All threads see all exchanges in one order."""
+    """Write a word -> what it was."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = _word_at(builder, args[0], args[1])
@@ -96,7 +101,7 @@ def _exchange(typing: Any, base: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def _add(typing: Any, base: Any, index: Any, value: Any) -> Any:
-    """Add to a word -> what it was, in that same order."""
+    """Add to a word -> what it was."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = _word_at(builder, args[0], args[1])
@@ -125,6 +130,8 @@ def _pause(typing: Any) -> Any:
 _give_way = types.ExternalFunction(
     "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
 )
+_lie_down = types.ExternalFunction("PyThread_acquire_lock", types.int32(types.int64, types.int32))
+_get_up = types.ExternalFunction("PyThread_release_lock", types.void(types.int64))
 
 
 # walking ------------------------------------------------------------------------------------------
@@ -166,9 +173,9 @@ def _meet(board, t, n, epoch):
     _release(board, _line(t), epoch)
     for other in range(n):
         waited = 0
-        while _acquire(board, _line(other)) < epoch:
+        while _read(board, _line(other)) < epoch:
             waited += 1
-            if waited < MEETING_SPINS:
+            if waited < SPINS:
                 _pause()
             else:
                 _give_way()  # on a busy machine the thread that is missing may need this core
@@ -192,56 +199,54 @@ def _walk(board, table, count, epoch, t, n):
     return epoch
 
 
-def _go(board, table, count, n):
-    """Walk a list with all workers -> 1; or 0, and nothing done, while one of them sleeps.
-
-    One call from Python, so that no signal comes between showing the list and walking it.
-    """
-    _exchange(board, BUSY, 1)  # from here on nobody falls asleep
-    for t in range(1, n):
-        if _acquire(board, _line(t) + SLEEPS):
-            return 0
+@numba.njit
+def _show(board, table, count, n):
+    """Show the workers a list (0: the end), and wake those that sleep."""
     _release(board, TABLE, table)
     _release(board, COUNT, count)
     _add(board, TICKET, 1)
+    for t in range(1, n):
+        if _read(board, _line(t) + SLEEPS) and _exchange(board, _line(t) + SLEEPS, 0):
+            _get_up(word(board, _line(t) + BED))
+
+
+def _go(board, table, count, n):
+    """Walk a list with all workers."""
+    _show(board, table, count, n)
     _release(board, EPOCH, _walk(board, table, count, word(board, EPOCH), 0, n))
-    _exchange(board, BUSY, 0)
-    return 1
 
 
-def _end(board):
-    """Tell the workers to stop; none of them may sleep."""
-    _release(board, TABLE, 0)
-    _add(board, TICKET, 1)
+def _end(board, n):
+    """Tell the workers to stop."""
+    _show(board, 0, 0, n)
 
 
-def _wake(board, t):
-    """Whether worker t slept; now it does no longer."""
-    return _exchange(board, _line(t) + SLEEPS, 0)
+def _serve(board, t, n):
+    """Walk lists as they are shown, as thread t of n, until the end.
 
-
-def _serve(board, t, n, ticket):
-    """Walk lists as they are shown -> the last ticket, when it is time to sleep; -1: stop."""
+    A worker says that it sleeps before it looks at the ticket a last time, the caller shows the
+    ticket before it looks for sleepers: at least one of them sees the other.  Whoever takes the
+    word back decides: the caller, then it opens the bed, or the worker, then it is not closed.
+    """
+    ticket = 0
     while True:
         waited = 0
-        while _acquire(board, TICKET) == ticket:
+        while _read(board, TICKET) == ticket:
             waited += 1
             if waited < SPINS:
                 _pause()
             elif waited < SPINS + YIELDS:
                 _give_way()
             else:
-                waited = SPINS
+                waited = 0
                 _exchange(board, _line(t) + SLEEPS, 1)
-                if _add(board, TICKET, 0) == ticket and _add(board, BUSY, 0) == 0:
-                    return ticket
-                if _exchange(board, _line(t) + SLEEPS, 0) == 0:
-                    return ticket  # the caller has seen it, so the bed will be left at once
-        ticket = _acquire(board, TICKET)
-        table = _acquire(board, TABLE)
+                if _read(board, TICKET) == ticket or _exchange(board, _line(t) + SLEEPS, 0) == 0:
+                    _lie_down(word(board, _line(t) + BED), numba.int32(1))
+        ticket = _read(board, TICKET)
+        table = _read(board, TABLE)
         if table == 0:
-            return -1
-        _walk(board, table, _acquire(board, COUNT), _acquire(board, EPOCH), t, n)
+            return
+        _walk(board, table, _read(board, COUNT), _read(board, EPOCH), t, n)
 
 
 def _compiled(signature: str, function: Any) -> Any:
@@ -249,13 +254,24 @@ def _compiled(signature: str, function: Any) -> Any:
 
 
 alone = _compiled("void(int64, int64)", _alone)
-go = _compiled("int64(int64, int64, int64, int64)", _go)
-end = _compiled("void(int64)", _end)
-wake = _compiled("int64(int64, int64)", _wake)
-serve = _compiled("int64(int64, int64, int64, int64)", _serve)
+go = _compiled("void(int64, int64, int64, int64)", _go)
+end = _compiled("void(int64, int64)", _end)
+serve = _compiled("void(int64, int64, int64)", _serve)
 
 
 # the pool -----------------------------------------------------------------------------------------
+
+
+def _function_of_python(name: str, result: Any, *arguments: Any) -> Any:
+    kind = ctypes.PYFUNCTYPE(result, *arguments)
+    return kind((name, ctypes.pythonapi))
+
+
+_new_lock = _function_of_python("PyThread_allocate_lock", ctypes.c_void_p)
+_free_lock = _function_of_python("PyThread_free_lock", None, ctypes.c_void_p)
+_take_lock = _function_of_python(
+    "PyThread_acquire_lock", ctypes.c_int, ctypes.c_void_p, ctypes.c_int
+)
 
 
 class Pool:
@@ -263,48 +279,53 @@ class Pool:
 
     def __init__(self, count: int) -> None:
         self.count, self.stopped = count, False
-        self.lock = threading.Lock()
+        # one list at a time; a signal handler that comes between two lists may run its own
+        self.lock = threading.RLock()
         self.memory = np.zeros(FIRST_LINE + LINE * count + 16, np.int64)
         self.board = -(-self.memory.ctypes.data // 128) * 128
-        self.beds = [threading.Lock() for _ in range(count)]  # where a worker waits to be woken
+        self.words = self.memory[(self.board - self.memory.ctypes.data) // 8 :]
+        self.beds = [_new_lock() for _ in range(1, count)]
         self.workers: list[threading.Thread] = []
-        for t in range(1, count):
-            self.beds[t].acquire()
-            name = f"deepkit-{t}"
-            worker = threading.Thread(target=self._work, args=(t,), name=name, daemon=True)
-            worker.start()
-            self.workers.append(worker)
+        try:
+            for t, bed in enumerate(self.beds, 1):
+                _take_lock(bed, 1)
+                self.words[FIRST_LINE + LINE * t + BED] = bed
+                worker = threading.Thread(target=self._work, args=(t,), name=f"deepkit-{t}")
+                worker.daemon = True
+                self.workers.append(worker)
+                worker.start()
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, RuntimeError):  # Python's word for what the system refuses
+                raise DeviceError(
+                    f"the system starts no more than {t} of {count} threads; ask for fewer with "
+                    "dk.set_num_threads or DEEPKIT_NUM_THREADS"
+                ) from None
+            raise
 
     def _work(self, t: int) -> None:
-        ticket = 0
-        while True:
-            ticket = serve(self.board, t, self.count, ticket)
-            if ticket < 0:
-                return
-            self.beds[t].acquire()
+        serve(self.board, t, self.count)
 
     def run(self, table: int, count: int) -> None:
         """Walk a list together, and return when all of it is done."""
         with self.lock:
             if self.stopped:
                 alone(table, count)
-                return
-            while not go(self.board, table, count, self.count):
-                self._wake()
-
-    def _wake(self) -> None:
-        for t in range(1, self.count):
-            if wake(self.board, t):
-                self.beds[t].release()
+            else:
+                go(self.board, table, count, self.count)
 
     def stop(self) -> None:
         """End the workers, after the list at hand if there is one."""
         with self.lock:
+            if self.stopped:
+                return
             self.stopped = True
-            end(self.board)
-            self._wake()
+            end(self.board, self.count)
             for worker in self.workers:
-                worker.join()
+                if worker.ident is not None:  # else it was never started
+                    worker.join()
+            for bed in self.beds:
+                _free_lock(bed)
 
 
 def sensible_count() -> int:
@@ -334,7 +355,7 @@ def _quota() -> float:
 
 _count: int | None = None
 _pool: Pool | None = None
-_making = threading.Lock()
+_making = threading.RLock()
 _over = False  # the interpreter is going down: nothing is started any more
 
 
@@ -384,7 +405,7 @@ def stop() -> None:
 def _forget() -> None:
     """In a forked child there are no workers, and locks may be held by threads that are gone."""
     global _pool, _making
-    _pool, _making = None, threading.Lock()
+    _pool, _making = None, threading.RLock()
 
 
 @atexit.register
