@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -263,6 +264,18 @@ def set_num_threads(count: int) -> None:
     num_threads = count
     for backend in _made.values():
         backend.set_num_threads(count)
+
+
+told_preparing = False  # whether the user knows that kernels are being made ready
+
+
+def tell_preparing(name: str) -> None:
+    """Say so, once a process, and only at a terminal: programs that read stderr see nothing."""
+    global told_preparing
+    if not told_preparing and sys.stderr is not None and sys.stderr.isatty():
+        note = "compiling kernels of '{}', which are kept for later runs ..."
+        print(f"deepkit: {note.format(name)}", file=sys.stderr, flush=True)
+    told_preparing = True
 
 
 num_threads: int | None = None  # None: as many as a backend finds sensible

@@ -18,6 +18,7 @@ from typing import NoReturn
 COMMANDS = {
     "train": "train a model on a data set, into a folder",
     "eval": "test a checkpoint on a data set",
+    "warmup": "compile all kernels of the Numba backend now, so that nothing waits later",
     "devices": "which devices work here, and why others do not",
     "summary": "a model's layers, shapes, parameters and operations",
 }

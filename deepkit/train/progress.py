@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from .. import backends
+
 TABLE = (  # heading, column, format, width
     ("epoch", "epoch", "{:d}", 6),
     ("train loss", "train_loss", "{:.5f}", 11),
@@ -59,7 +61,11 @@ class Progress:
         self.label, self.batches, self._last = label, batches, time.perf_counter()
 
     def expect_wait(self, note: str) -> None:
-        """Print `note` unless a batch is finished within a second."""
+        """Print `note` unless a batch is finished within a second.
+
+        Backends then say nothing of their own, whether this does or not.
+        """
+        backends.told_preparing = True
         if self.on:
             self._timer = threading.Timer(PATIENCE, print_note, [note])
             self._timer.daemon = True

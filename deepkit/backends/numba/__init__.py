@@ -99,7 +99,7 @@ class NumbaBackend(Backend):
 
     @property
     def preparing(self) -> float:
-        return self.launch.Kernel.preparing
+        return self.launch.cache.seconds
 
 
 def create(name: str) -> Backend:

@@ -18,16 +18,13 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import types
 
-from . import threads
-from .cache import cached
+from . import cache, threads
 from .threads import MOST_ARGUMENTS
 
 GRAIN = 8192  # numbers that a thread should have to read, write or multiply
@@ -47,34 +44,36 @@ ptr = i64ptr = i32ptr = u8ptr = size = flt = Any  # what kernels annotate their 
 class Kernel:
     """A kernel function, compiled for an element type when it is first launched with it."""
 
-    preparing = 0.0  # seconds in all that kernels took to be compiled, or read from the cache
-
     def __init__(self, function: Callable) -> None:
         self.function, self.name = function, function.__name__
         names = function.__code__.co_varnames[2 : function.__code__.co_argcount]
         self.kinds = [function.__annotations__[name] for name in names]
         self.floats = [i for i, kind in enumerate(self.kinds) if kind == "flt"]
         assert len(names) <= MOST_ARGUMENTS, f"{self.name} takes {len(names)} arguments"
-        self.compiled: dict[str, Any] = {}
+        self.addresses: dict[str, int] = {}
 
     def address(self, real: str) -> int:
-        made = self.compiled.get(real)
-        if made is None:
-            kinds = [
-                types.CPointer(REALS[real]) if kind == "ptr" else FIXED[kind] for kind in self.kinds
-            ]
-            signature = types.void(types.int64, types.int64, *kinds)
-            options = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
-            start = time.perf_counter()
-            made = cached(numba.cfunc(signature, **options), self.function)
-            Kernel.preparing += time.perf_counter() - start
-            self.compiled[real] = made
-        return made.address
+        """Of the C function for an element type, "f4" or "f8"; compiled if need be."""
+        found = self.addresses.get(real)
+        if found is None:
+            options = {"error_model": "numpy", "fastmath": {"contract"}}
+            found = cache.native(self.function, self.signature(real), **options)
+            self.addresses[real] = found
+        return found
+
+    def signature(self, real: str) -> Any:
+        kinds = [types.CPointer(REALS[real]) if k == "ptr" else FIXED[k] for k in self.kinds]
+        return types.void(types.int64, types.int64, *kinds)
+
+
+kernels: list[Kernel] = []  # all that there are
 
 
 def kernel(function: Callable) -> Kernel:
     """Declare a kernel, see above."""
-    return Kernel(function)
+    made = Kernel(function)
+    kernels.append(made)
+    return made
 
 
 class _Step:

@@ -52,7 +52,7 @@ def typed(kernel: Kernel, dtype: np.dtype, result: np.dtype | None = None) -> Ke
     other.kinds = [kind if k == "ptr" else k for k in kernel.kinds]
     if result is not None:
         other.kinds[0] = _whole(result)
-    other.compiled = {}
+    other.addresses = {}
     return other
 
 

@@ -32,7 +32,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .. import DeviceError
-from .cache import cached
+from .cache import native
 
 STEP_WORDS = 4  # kernel, argument block, threads, whether all meet afterwards
 MOST_ARGUMENTS = 32
@@ -249,14 +249,16 @@ def _serve(board, t, n):
         _walk(board, table, _read(board, COUNT), _read(board, EPOCH), t, n)
 
 
-def _compiled(signature: str, function: Any) -> Any:
-    return cached(numba.njit(signature, nogil=True, cache=True), function)
+def _compiled(function: Any, arguments: int) -> Any:
+    """As a function of integers that lets go of the interpreter while it runs."""
+    address = native(function, types.void(*[types.int64] * arguments))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(address)
 
 
-alone = _compiled("void(int64, int64)", _alone)
-go = _compiled("void(int64, int64, int64, int64)", _go)
-end = _compiled("void(int64, int64)", _end)
-serve = _compiled("void(int64, int64, int64)", _serve)
+alone = _compiled(_alone, 2)
+go = _compiled(_go, 4)
+end = _compiled(_end, 2)
+serve = _compiled(_serve, 3)
 
 
 # the pool -----------------------------------------------------------------------------------------
