@@ -108,15 +108,20 @@ def exists(function: Callable, signature: Any) -> bool:
     return _file(function, signature).exists()
 
 
+def _head(path: Path, body: bytes) -> bytes:
+    """How a file begins: what it is, and a digest of its name and of the rest."""
+    return MAGIC + hashlib.sha256(path.name.encode() + b"\n" + body).digest()
+
+
 def _load(path: Path) -> int | None:
     """The address of a function that was kept; None if there is none that can be used."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
-    size = len(MAGIC) + hashlib.sha256().digest_size
-    body = content[size:]
-    if content[:size] != MAGIC + hashlib.sha256(body).digest():
+    head = _head(path, b"")
+    body = content[len(head) :]
+    if content[: len(head)] != _head(path, body):
         return None
     names, _, code = body.partition(b"\n")
     symbol, *needed = names.decode().split()
@@ -149,7 +154,7 @@ def _store(path: Path, made: Any) -> None:
     names = " ".join([made.native_name, *needed]).encode()
     body = names + b"\n" + made._library._get_compiled_object()
     try:
-        write(path, MAGIC + hashlib.sha256(body).digest() + body)
+        write(path, _head(path, body) + body)
     except OSError as error:
         if not _told:
             print(

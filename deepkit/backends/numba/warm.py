@@ -46,15 +46,15 @@ def tasks(reals: tuple[str, ...]) -> list[Task]:
     return list(found.values())
 
 
-def compiling(todo: list[Task], first: Callable[[], Any]) -> Iterator[tuple[str, float]]:
-    """Compile them, and run `first` in one of the processes; -> (name, seconds) as they end."""
-    count = min(threads.count(), len(todo))
+def compiling(todo: list[Task], midway: Callable[[], Any]) -> Iterator[tuple[str, float]]:
+    """Compile them, and run `midway` in between; -> (name, seconds) as they end."""
+    count, half = min(threads.count(), len(todo)), len(todo) // 2
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(count, context, initializer=_begin)
     try:
-        futures = [pool.submit(_compile, todo[0].number, todo[0].real)] if todo else []
-        futures += [pool.submit(_timed, "whole numbers", first)]
-        futures += [pool.submit(_compile, *task) for task in todo[1:]]
+        futures = [pool.submit(_compile, *task) for task in todo[:half]]
+        futures += [pool.submit(_timed, "whole numbers", midway)]
+        futures += [pool.submit(_compile, *task) for task in todo[half:]]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
     finally:
