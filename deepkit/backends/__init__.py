@@ -19,6 +19,8 @@ import numpy as np
 
 Kernel = Callable[..., None]
 
+MOST_THREADS = 1024  # more than any machine has processors; a number with a typing error has more
+
 ALIGNMENT = 64  # bytes: one cache line, and the widest SIMD register
 
 
@@ -182,6 +184,11 @@ class Backend:
         """Seconds so far in which kernels were made ready, which no later step spends again."""
         return 0.0
 
+    @property
+    def advice(self) -> str | None:
+        """What a user could do to make it faster on this machine, in one sentence."""
+        return None
+
     def __repr__(self) -> str:
         return f"<backend '{self.name}'>"
 
@@ -257,9 +264,12 @@ def device(name: str) -> Iterator[None]:
 
 
 def set_num_threads(count: int) -> None:
-    """How many processor cores kernels may use, from 1."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"set_num_threads: expected a whole number from 1, not {count!r}")
+    """How many processor cores kernels may use, from 1 to 1024."""
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    if not whole or not 1 <= count <= MOST_THREADS:
+        raise ValueError(
+            f"set_num_threads: expected a whole number from 1 to {MOST_THREADS}, not {count!r}"
+        )
     global num_threads
     num_threads = count
     for backend in _made.values():

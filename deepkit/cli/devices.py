@@ -19,5 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in backends.HOMES:
         reason = backends.why_not(name)
         state = "works" if reason is None else f"does not work: {reason}"
-        print(f"{name:10}{state}{' (what --device auto takes)' if name == chosen else ''}")
+        state += " (what --device auto takes)" if name == chosen else ""
+        advice = backends.get(name).advice if reason is None else None
+        print(f"{name:10}{state}{f'; {advice}' if advice else ''}")
     return 0

@@ -293,9 +293,9 @@ def test_the_environment_says_how_many():
     clean(ran("print(threads.count(), right(), threads._pool.count)", "5"), "5 True 5")
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "many", "2.5", ""])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "2.5", "99999", ""])
 def test_a_number_of_threads_that_is_none_is_a_sentence(value):
-    sentence = f"DEEPKIT_NUM_THREADS: a whole number from 1 was expected, not {value!r}"
+    sentence = f"DEEPKIT_NUM_THREADS: a whole number from 1 to 1024 was expected, not {value!r}"
     environment = {**os.environ, "DEEPKIT_NUM_THREADS": value}
 
     def deepkit(*arguments):

@@ -311,7 +311,9 @@ def test_convolution_without_channels():
 
 def test_threads():
     for count in (0, -1, 1.5, True):
-        with says(ValueError, f"set_num_threads: expected a whole number from 1, not {count!r}"):
+        with says(
+            ValueError, f"set_num_threads: expected a whole number from 1 to 1024, not {count!r}"
+        ):
             dk.set_num_threads(count)
 
 

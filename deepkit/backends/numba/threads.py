@@ -31,7 +31,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .. import DeviceError
+from .. import MOST_THREADS, DeviceError
 from .cache import native
 
 STEP_WORDS = 4  # kernel, argument block, threads, whether all meet afterwards
@@ -334,16 +334,17 @@ def sensible_count() -> int:
     """As many threads as DEEPKIT_NUM_THREADS says, or as this process may use processors."""
     asked = os.environ.get("DEEPKIT_NUM_THREADS")
     if asked is not None:
-        if not asked.isdecimal() or int(asked) < 1:
+        if not asked.isdecimal() or not 1 <= int(asked) <= MOST_THREADS:
             raise DeviceError(
-                f"DEEPKIT_NUM_THREADS: a whole number from 1 was expected, not {asked!r}"
+                f"DEEPKIT_NUM_THREADS: a whole number from 1 to {MOST_THREADS} was expected, "
+                f"not {asked!r}"
             )
         return int(asked)
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    return max(1, math.ceil(min(count, _quota())))
+    return max(1, math.ceil(min(count, _quota(), MOST_THREADS)))
 
 
 def _quota() -> float:

@@ -23,6 +23,10 @@ ROOMS = (
 class NumpyBackend(Backend):
     name = "numpy"
 
+    @property
+    def advice(self) -> str | None:
+        return importlib.import_module(f"{__name__}.blas").advice()
+
 
 def create(name: str) -> Backend:
     rooms = [importlib.import_module(f"{__name__}.{room}") for room in ROOMS]
