@@ -54,8 +54,8 @@ def conv_settings(
 
 
 def _onwards(algorithm: str, **settings: Any) -> dict[str, Any]:
-    """The options for another direction of the same convolution; every direction has these two."""
-    known = algorithm in ("direct", "im2col")
+    """The options for another direction of the same convolution; every direction has these."""
+    known = algorithm in ("direct", "im2col", "winograd")
     return settings | dict(algorithm=algorithm if known else "auto")
 
 
@@ -171,7 +171,8 @@ def conv2d(
     groups            output channels [k K/groups, (k+1) K/groups) see only input channels
                       [k C/groups, (k+1) C/groups); groups = C is a depthwise convolution
     activation        None, "relu", "tanh" or "sigmoid", computed in the same pass
-    algorithm         "auto", or what the backend has: "direct", "im2col", ...
+    algorithm         "auto", or what the backend has: "direct", "im2col", "winograd" (3x3 windows
+                      at stride 1, numba; faster, less exact); the gradients follow
 
     ShapeError if the shapes or options do not go together.
     """

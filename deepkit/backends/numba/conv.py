@@ -16,7 +16,7 @@ from typing import Any
 import numba
 
 from .. import scratch, variants
-from . import conv_channels, conv_depthwise
+from . import conv_channels, conv_depthwise, winograd
 from .elementwise import activate
 from .lanes import Lanes, chunk_width, clear_spare, share
 from .launch import kernel, launch, ptr, size
@@ -171,8 +171,8 @@ def _conv2d_im2col(
     activate(y, activation)
 
 
-@variants(direct=_conv2d_direct, im2col=_conv2d_im2col)
-def conv2d(*_: Any, **__: Any) -> str:
+@variants(direct=_conv2d_direct, im2col=_conv2d_im2col, winograd=winograd.conv2d)
+def conv2d(x: Lanes, w: Any, b: Any, **params: Any) -> str:
     return "direct"
 
 
@@ -298,8 +298,8 @@ def _conv2d_dx_im2col(
            rows, columns, *geometry(stride, padding, dilation, groups))  # fmt: skip
 
 
-@variants(direct=_conv2d_dx_direct, im2col=_conv2d_dx_im2col)
-def conv2d_dx(*_: Any, **__: Any) -> str:
+@variants(direct=_conv2d_dx_direct, im2col=_conv2d_dx_im2col, winograd=winograd.conv2d_dx)
+def conv2d_dx(g: Lanes, w: Any, **params: Any) -> str:
     return "direct"
 
 
@@ -436,6 +436,6 @@ def _conv2d_dw_im2col(
            *dw.shape[1:3], *geometry(stride, padding, dilation, groups))  # fmt: skip
 
 
-@variants(direct=_conv2d_dw_direct, im2col=_conv2d_dw_im2col)
-def conv2d_dw(*_: Any, **__: Any) -> str:
+@variants(direct=_conv2d_dw_direct, im2col=_conv2d_dw_im2col, winograd=winograd.conv2d_dw)
+def conv2d_dw(g: Lanes, x: Lanes, **params: Any) -> str:
     return "direct"

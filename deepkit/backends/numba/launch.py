@@ -99,12 +99,16 @@ def bits(value: float) -> int:
     return struct.unpack("<q", struct.pack("<d", value))[0]
 
 
-def launch(kernel: Kernel, dtype: np.dtype, *args: Any, work: int | None = None) -> None:
+def launch(
+    kernel: Kernel, dtype: np.dtype, *args: Any, work: int | None = None, most: int | None = None
+) -> None:
     """Run a kernel: arrays and `Lanes` are passed by address, None as 0.
 
     `work` is about how many numbers are read, written or multiplied, by default the elements of
-    all arrays: it decides how many threads are worth their meeting.  While a program is bound, the
-    launch is only written down.
+    all arrays: it decides how many threads are worth their meeting.  `most` is how many there may
+    be, where the kernel's scratch has a part for each: a program that is bound to more threads
+    than it was captured with keeps its scratch.  While a program is bound, the launch is only
+    written down.
     """
     words, elements = [], 0
     for a in args:
@@ -123,6 +127,8 @@ def launch(kernel: Kernel, dtype: np.dtype, *args: Any, work: int | None = None)
             elements += a.lanes * a.inner
     target = kernel.address(dtype.str[1:] if dtype.kind == "f" else "f4")
     wanted = max(1, min(threads.count(), (elements if work is None else work) // GRAIN))
+    if most is not None:
+        wanted = min(wanted, most)
     if _state.recording is not None:
         _state.recording.append((target, words, wanted))
         return

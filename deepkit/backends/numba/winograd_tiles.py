@@ -1,0 +1,207 @@
+"""The transforms of Winograd's convolution (winograd.py), of one tile or filter at a time.
+
+    Bt = 4  0 -5  0  1  0     At = 1  1  1  1  1  0     G =  1/4    0    0
+         0 -4 -4  1  1  0          0  1 -1  2 -2  0         -1/6 -1/6 -1/6
+         0  4 -4 -1  1  0          0  1  1  4  4  0         -1/6  1/6 -1/6
+         0 -2 -1  2  1  0          0  1 -1  8 -8  1         1/24 1/12  1/6
+         0  2 -1 -2  1  0                                   1/24 -1/12 1/6
+         0  4  0 -5  0  1                                      0    0    1
+
+These belong to the points 0, 1, -1, 2, -2 and infinity (Lavin, Gray 2016, "Fast algorithms for
+convolutional neural networks", section 4.3).  A transform from both sides is one of the columns,
+kept in `half`, and one of the rows.
+"""
+
+from __future__ import annotations
+
+import numba
+
+from .simd import BIAS, RELU, at, vector_lanes
+from .vector import broadcast, load, load_first, room, select, store, store_first
+
+# transforms: 1-D, of vectors or of numbers --------------------------------------------------------
+
+
+@numba.njit
+def inputs_(a, b, c, d, e, f):
+    """Bt: six inputs in the places that the products are taken at."""
+    p, q = e - 4.0 * c, d - 4.0 * b
+    r, s = e - c, 2.0 * (d - b)
+    return 4.0 * a - 5.0 * c + e, p + q, p - q, r + s, r - s, 4.0 * b - 5.0 * d + f
+
+
+@numba.njit
+def outputs_(a, b, c, d, e, f):
+    """At: six products to four outputs."""
+    p, q, r, s = b + c, b - c, d + e, d - e
+    return a + p + r, q + 2.0 * s, p + 4.0 * r, q + 8.0 * s + f
+
+
+@numba.njit
+def gradients(a, b, c, d):
+    """A: gradients of four outputs to those of six products."""
+    p, q = a + c, b + d
+    r, s = a + 4.0 * c, 2.0 * b + 8.0 * d
+    return a, p + q, p - q, r + s, r - s, d
+
+
+@numba.njit
+def filters_(a, b, c):
+    """G: three taps in the places that the products are taken at."""
+    p, q = (a + c) * (-1.0 / 6.0), b * (1.0 / 6.0)
+    r, s = a * (1.0 / 24.0) + c * (1.0 / 6.0), b * (1.0 / 12.0)
+    return 0.25 * a, p - q, p + q, r + s, r - s, c
+
+
+@numba.njit
+def filters_back(a, b, c, d, e, f):
+    """Gt: gradients of six products to those of three taps."""
+    p, q, r, s = b + c, c - b, d + e, d - e
+    return (
+        0.25 * a - p * (1.0 / 6.0) + r * (1.0 / 24.0),
+        q * (1.0 / 6.0) + s * (1.0 / 12.0),
+        r * (1.0 / 6.0) - p * (1.0 / 6.0) + f,
+    )
+
+
+@numba.njit
+def load_six(p, o, step):
+    return (load(p, o), load(p, o + step), load(p, o + 2 * step), load(p, o + 3 * step),
+            load(p, o + 4 * step), load(p, o + 5 * step))  # fmt: skip
+
+
+@numba.njit
+def store_six(p, o, step, values):
+    store(p, o, values[0])
+    store(p, o + step, values[1])
+    store(p, o + 2 * step, values[2])
+    store(p, o + 3 * step, values[3])
+    store(p, o + 4 * step, values[4])
+    store(p, o + 5 * step, values[5])
+
+
+@numba.njit
+def load_inside(p, o, inside):
+    return load(p, o) if inside else broadcast(p, 0.0)
+
+
+# filters ------------------------------------------------------------------------------------------
+
+
+@numba.njit
+def load_column(w, row, count):
+    """Three taps, `row` apart, of up to `count` channels."""
+    return load_first(w, 0, count), load_first(w, row, count), load_first(w, 2 * row, count)
+
+
+@numba.njit
+def load_filters(u, step, count):
+    """Six positions, `step` apart, of up to `count` channels."""
+    return (load_first(u, 0, count), load_first(u, step, count), load_first(u, 2 * step, count),
+            load_first(u, 3 * step, count), load_first(u, 4 * step, count),
+            load_first(u, 5 * step, count))  # fmt: skip
+
+
+@numba.njit
+def store_filters(u, step, count, values):
+    """Six positions, `step` apart, of up to `count` channels."""
+    store_first(u, 0, count, values[0])
+    store_first(u, step, count, values[1])
+    store_first(u, 2 * step, count, values[2])
+    store_first(u, 3 * step, count, values[3])
+    store_first(u, 4 * step, count, values[4])
+    store_first(u, 5 * step, count, values[5])
+
+
+# tiles --------------------------------------------------------------------------------------------
+
+
+@numba.njit
+def spread_inputs(
+    v, x, h, w, images, some, height, width, channels, first, last, step, row
+):  # fmt: skip
+    """v[36][c][some images] = Bt x B for channels `first` to `last` of the tile whose inputs begin
+    at (h, w); positions are `step` apart in v, channels `row`; zeros beyond the border."""
+    vector = vector_lanes(x)
+    half = room(x, 36)
+    for i in range(36):
+        store(half, i * vector, 0.0)
+    top, bottom = max(0, -h), min(6, height - h)
+    whole = top == 0 and bottom == 6
+    line = width * channels * images
+    for c in range(first, last):
+        for start in range(0, some, vector):
+            for j in range(max(0, -w), min(6, width - w)):
+                o = ((h * width + w + j) * channels + c) * images + start
+                if whole:
+                    six = inputs_(*load_six(x, o, line))
+                else:
+                    six = inputs_(load_inside(x, o, top <= 0 < bottom),
+                                  load_inside(x, o + line, top <= 1 < bottom),
+                                  load_inside(x, o + 2 * line, top <= 2 < bottom),
+                                  load_inside(x, o + 3 * line, top <= 3 < bottom),
+                                  load_inside(x, o + 4 * line, top <= 4 < bottom),
+                                  load_inside(x, o + 5 * line, top <= 5 < bottom))  # fmt: skip
+                store_six(half, j * vector, 6 * vector, six)
+            for i in range(6):
+                six = inputs_(*load_six(half, 6 * i * vector, vector))
+                store_six(v, 6 * i * step + c * row + start, step, six)
+
+
+@numba.njit
+def gather_outputs(
+    y, m, p, q, images, some, outputs_h, outputs_w, filters, first, last, bias, flags, step, row
+):  # fmt: skip
+    """y = At m A + bias for filters `first` to `last` of the tile at (p, q), inside the border."""
+    vector = vector_lanes(y)
+    half = room(y, 24)
+    bottom, right = min(4, outputs_h - p), min(4, outputs_w - q)
+    for k in range(first, last):
+        shift = broadcast(y, bias[k] if flags & BIAS else 0.0)
+        for start in range(0, some, vector):
+            source = at(m, (k - first) * row + start)
+            for j in range(6):
+                four = outputs_(*load_six(source, j * step, 6 * step))
+                store(half, j * vector, four[0])
+                store(half, (6 + j) * vector, four[1])
+                store(half, (12 + j) * vector, four[2])
+                store(half, (18 + j) * vector, four[3])
+            for i in range(bottom):
+                four = outputs_(*load_six(half, 6 * i * vector, vector))
+                a, b, c, d = four[0] + shift, four[1] + shift, four[2] + shift, four[3] + shift
+                if flags & RELU:
+                    a, b = select(a <= 0.0, 0.0, a), select(b <= 0.0, 0.0, b)
+                    c, d = select(c <= 0.0, 0.0, c), select(d <= 0.0, 0.0, d)
+                o = (((p + i) * outputs_w + q) * filters + k) * images + start
+                store(y, o, a)
+                if right > 1:
+                    store(y, o + filters * images, b)
+                if right > 2:
+                    store(y, o + 2 * filters * images, c)
+                if right > 3:
+                    store(y, o + 3 * filters * images, d)
+
+
+@numba.njit
+def spread_gradients(
+    v, g, p, q, images, outputs_h, outputs_w, filters, first, last, step, row
+):  # fmt: skip
+    """v[36][k][images] = A g At for filters `first` to `last` of the tile at (p, q)."""
+    vector = vector_lanes(g)
+    half = room(g, 24)
+    for i in range(24):
+        store(half, i * vector, 0.0)
+    bottom, line = outputs_h - p, outputs_w * filters * images
+    for k in range(first, last):
+        for start in range(0, images, vector):
+            for j in range(min(4, outputs_w - q)):
+                o = ((p * outputs_w + q + j) * filters + k) * images + start
+                six = gradients(load(g, o), load_inside(g, o + line, bottom > 1),
+                                load_inside(g, o + 2 * line, bottom > 2),
+                                load_inside(g, o + 3 * line, bottom > 3))  # fmt: skip
+                store_six(half, j * vector, 4 * vector, six)
+            for i in range(6):
+                o = 4 * i * vector
+                six = gradients(load(half, o), load(half, o + vector), load(half, o + 2 * vector),
+                                load(half, o + 3 * vector))  # fmt: skip
+                store_six(v, 6 * i * step + k * row + start, step, six)
