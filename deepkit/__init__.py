@@ -1,7 +1,7 @@
 """deepkit: deep learning in Python, on NumPy and Numba, under one tape."""
 
 from . import data, models, nn, ops, optim
-from .backends import DeviceError, device, devices, set_device, set_num_threads
+from .backends import DeviceError, device, devices, set_device, set_num_threads, using
 from .captured import capture
 from .card import ShapeError
 from .checkpoint import load, save
@@ -46,5 +46,6 @@ __all__ = [
     "set_num_threads",
     "summary",
     "tensor",
+    "using",
     "zeros",
 ]

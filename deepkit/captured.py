@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import current
+from .backends import algorithms, current
 from .fusion import chosen
 from .nested import rebuilt
 from .ops.common import tensor_on
@@ -60,8 +60,8 @@ def capture(
 
     `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
     and other hashable objects, for training or for inference.  The first call with new shapes,
-    dtypes, device, numbers or train/eval mode runs it as it stands and notes what runs; the next
-    ones replay that.  What changes between steps must live in tensors, not in Python: optimisers,
+    dtypes, device, numbers, train/eval mode or algorithms (`dk.using`) runs it as it stands and notes
+    what runs; the next ones replay that.  What changes between steps must live in tensors, not in Python: optimisers,
     dropout, batch normalisation and random draws of deepkit do.  Results are copied out.
 
     fuse: which passes make the list of launches shorter (True: all, False: none, or their names,
@@ -93,7 +93,7 @@ class Captured:
         if mode.log is not None:
             return self.step(*args, **kwargs)  # inside another capture: part of it
         arguments: list[Tensor] = []
-        key = (_key((args, kwargs), arguments), mode.grad, current().name)
+        key = (_key((args, kwargs), arguments), mode.grad, current().name, algorithms())
         with self.lock:
             for program in self.programs.get(key, ()):
                 if program.holds():

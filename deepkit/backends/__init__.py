@@ -45,7 +45,9 @@ def scratch(shapes: Callable[..., Sequence[tuple[tuple[int, ...], Any]]]) -> Cal
 class Variants:
     """Several kernels for one op, and the readable function that chooses among them.
 
-    `choose(*ins, **params)` returns the name of a variant; a caller names one with `algorithm=`.
+    `choose(*ins, **params)` returns the name of a variant; a caller names one with `algorithm=`,
+    or for all calls with `using`.  A variant for some cases only has an attribute `takes`:
+    (*shapes of ins, **params) -> bool, with a docstring that begins by saying which they are.
     """
 
     def __init__(self, choose: Callable[..., str], kernels: dict[str, Kernel]) -> None:
@@ -54,14 +56,80 @@ class Variants:
     def pick(self, backend: str, op: str, ins: Sequence[Any], params: dict[str, Any]) -> Kernel:
         name = params.get("algorithm", "auto")
         if name == "auto":
-            name = self.choose(*ins, **params)
+            name = self._wished(op, ins, params) or self.choose(*ins, **params)
         try:
-            return self.kernels[name]
+            kernel = self.kernels[name]
         except KeyError:
             known = ", ".join(self.kernels)
             raise ValueError(
                 f"{op}: backend '{backend}' has no algorithm '{name}'   (it has: {known})"
             ) from None
+        if not _takes(kernel, ins, params):
+            cases = (kernel.takes.__doc__ or "some cases only").split(";")[0]  # type: ignore[attr-defined]
+            raise ValueError(f"{op}: algorithm '{name}' is for {cases}   (see `algorithm`)")
+        return kernel
+
+    def _wished(self, op: str, ins: Sequence[Any], params: dict[str, Any]) -> str | None:
+        """What `using` says about an op, or about the one whose gradient it is."""
+        if not _algorithms:
+            return None
+        name = _algorithms.get(op)
+        if name is None:
+            name = _algorithms.get(op.removesuffix("_dx").removesuffix("_dw"))
+            if name not in self.kernels:
+                return None
+        kernel = self.kernels.get(name)
+        return name if kernel is None or _takes(kernel, ins, params) else None
+
+
+def _takes(kernel: Kernel, ins: Sequence[Any], params: dict[str, Any]) -> bool:
+    takes = getattr(kernel, "takes", None)
+    return takes is None or takes(*[None if a is None else a.shape for a in ins], **params)
+
+
+_algorithms: dict[str, str] = {}  # op -> the variant that `using` names
+
+
+def algorithms() -> tuple[tuple[str, str], ...]:
+    """What `using` has named, as a key: (op, algorithm) in order."""
+    return tuple(sorted(_algorithms.items())) if _algorithms else ()
+
+
+class using:
+    """`dk.using(conv2d="direct")`: the algorithm of every call of an op that names none itself.
+
+    It holds for the whole process and from here on, or, as `with dk.using(conv2d="direct"):`, until
+    the end of the block.  An op's gradients follow it, as long as they run while it holds and have
+    that algorithm; a case that the algorithm does not take goes its usual way.  "auto" leaves the
+    choice to the backend again.
+
+    Errors: ValueError for an op that has no algorithms to choose from; an algorithm that a backend
+    does not have is an error of the call.
+    """
+
+    def __init__(self, **names: str) -> None:
+        for op, name in names.items():
+            if not isinstance(name, str):
+                raise ValueError(f"using: an algorithm has a name, not {name!r}   ({op}=...)")
+            if not _has_variants(op):
+                raise ValueError(f"using: there is no op '{op}' with algorithms to choose from")
+        global _algorithms
+        self._before = _algorithms
+        _algorithms = {k: v for k, v in (_algorithms | names).items() if v != "auto"}
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        global _algorithms
+        _algorithms = self._before
+
+
+def _has_variants(op: str) -> bool:
+    made = [get("numpy"), *_made.values()]
+    if any(isinstance(b.table.get(op), Variants) for b in made):
+        return True
+    return any(isinstance(get(name).table.get(op), Variants) for name in devices())
 
 
 def variants(**kernels: Kernel) -> Callable[[Callable[..., str]], Variants]:
