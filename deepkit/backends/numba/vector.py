@@ -24,6 +24,7 @@ from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
+from .. import ALIGNMENT
 from .machine import HAS_FMA, VECTOR_BYTES
 from .simd import vector_lanes
 
@@ -136,12 +137,12 @@ def broadcast(typing: Any, pointer: Any, number: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def room(typing: Any, pointer: Any, count: Any) -> Any:
-    """A pointer to memory for `count` (a literal) registers, until the kernel returns."""
-    kind = Vector(pointer.dtype)
+    """A pointer to memory for `count` (a literal) elements, until the kernel returns."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        memory = ir.ArrayType(_register(kind), count.literal_value)
+        memory = ir.ArrayType(FLOATS[pointer.dtype], count.literal_value)
         where = cgutils.alloca_once(builder, memory)
+        where.align = ALIGNMENT
         return builder.bitcast(where, FLOATS[pointer.dtype].as_pointer())
 
     return pointer(pointer, count), generate

@@ -250,7 +250,7 @@ def _add_products(
 def _gather_filters(t, n, dw: ptr, u: ptr, filters: size, channels: size):
     """dw[k][tap][c] = Gt u G."""
     step, vector = filters * channels + 16, vector_lanes(u)
-    half = room(u, 18)
+    half = room(u, 288)
     for k in range(t * filters // n, (t + 1) * filters // n):
         for c in range(0, channels, vector):
             some = channels - c

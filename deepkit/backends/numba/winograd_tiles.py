@@ -71,6 +71,11 @@ def load_six(p, o, step):
 
 
 @numba.njit
+def load_four(p, o, step):
+    return load(p, o), load(p, o + step), load(p, o + 2 * step), load(p, o + 3 * step)
+
+
+@numba.njit
 def store_six(p, o, step, values):
     store(p, o, values[0])
     store(p, o + step, values[1])
@@ -113,7 +118,10 @@ def store_filters(u, step, count, values):
     store_first(u, 5 * step, count, values[5])
 
 
-# tiles --------------------------------------------------------------------------------------------
+# tiles: a few channels at a time, so that few streams of memory are read or written at once ------
+
+BLOCK = 128  # elements of every position between the two halves of a transform
+HALF_X, HALF_G, HALF_Y = 36 * BLOCK, 24 * BLOCK, 24 * 16
 
 
 @numba.njit
@@ -122,30 +130,67 @@ def spread_inputs(
 ):  # fmt: skip
     """v[36][c][some images] = Bt x B for channels `first` to `last` of the tile whose inputs begin
     at (h, w); positions are `step` apart in v, channels `row`; zeros beyond the border."""
-    vector = vector_lanes(x)
-    half = room(x, 36)
-    for i in range(36):
-        store(half, i * vector, 0.0)
+    vector, line = vector_lanes(x), width * channels * images
+    half = room(x, HALF_X)
+    for i in range(0, HALF_X, vector):
+        store(half, i, 0.0)
     top, bottom = max(0, -h), min(6, height - h)
     whole = top == 0 and bottom == 6
-    line = width * channels * images
-    for c in range(first, last):
-        for start in range(0, some, vector):
-            for j in range(max(0, -w), min(6, width - w)):
-                o = ((h * width + w + j) * channels + c) * images + start
-                if whole:
-                    six = inputs_(*load_six(x, o, line))
-                else:
-                    six = inputs_(load_inside(x, o, top <= 0 < bottom),
-                                  load_inside(x, o + line, top <= 1 < bottom),
-                                  load_inside(x, o + 2 * line, top <= 2 < bottom),
-                                  load_inside(x, o + 3 * line, top <= 3 < bottom),
-                                  load_inside(x, o + 4 * line, top <= 4 < bottom),
-                                  load_inside(x, o + 5 * line, top <= 5 < bottom))  # fmt: skip
-                store_six(half, j * vector, 6 * vector, six)
-            for i in range(6):
-                six = inputs_(*load_six(half, 6 * i * vector, vector))
-                store_six(v, 6 * i * step + c * row + start, step, six)
+    block = BLOCK // some
+    for begin in range(first, last, block):
+        end = min(begin + block, last)
+        for j in range(max(0, -w), min(6, width - w)):
+            to = j * BLOCK
+            for c in range(begin, end):
+                o = ((h * width + w + j) * channels + c) * images
+                for o in range(o, o + some, vector):
+                    if whole:
+                        six = inputs_(*load_six(x, o, line))
+                    else:
+                        six = inputs_(load_inside(x, o, top <= 0 < bottom),
+                                      load_inside(x, o + line, top <= 1 < bottom),
+                                      load_inside(x, o + 2 * line, top <= 2 < bottom),
+                                      load_inside(x, o + 3 * line, top <= 3 < bottom),
+                                      load_inside(x, o + 4 * line, top <= 4 < bottom),
+                                      load_inside(x, o + 5 * line, top <= 5 < bottom))  # fmt: skip
+                    store_six(half, to, 6 * BLOCK, six)
+                    to += vector
+        for i in range(6):
+            source = 6 * i * BLOCK
+            for c in range(begin, end):
+                for o in range(0, some, vector):
+                    six = inputs_(*load_six(half, source, BLOCK))
+                    store_six(v, 6 * i * step + c * row + o, step, six)
+                    source += vector
+
+
+@numba.njit
+def spread_gradients(
+    v, g, p, q, images, outputs_h, outputs_w, filters, first, last, step, row
+):  # fmt: skip
+    """v[36][k][images] = A g At for filters `first` to `last` of the tile at (p, q)."""
+    vector, line = vector_lanes(g), outputs_w * filters * images
+    half = room(g, HALF_G)
+    for i in range(0, HALF_G, vector):
+        store(half, i, 0.0)
+    bottom = outputs_h - p
+    block = BLOCK // images
+    for begin in range(first, last, block):
+        end = min(begin + block, last)
+        for j in range(min(4, outputs_w - q)):
+            o = ((p * outputs_w + q + j) * filters + begin) * images
+            for i in range(0, (end - begin) * images, vector):
+                six = gradients(load(g, o + i), load_inside(g, o + i + line, bottom > 1),
+                                load_inside(g, o + i + 2 * line, bottom > 2),
+                                load_inside(g, o + i + 3 * line, bottom > 3))  # fmt: skip
+                store_six(half, j * BLOCK + i, 4 * BLOCK, six)
+        for i in range(6):
+            source = 4 * i * BLOCK
+            for k in range(begin, end):
+                for o in range(0, images, vector):
+                    six = gradients(*load_four(half, source, BLOCK))
+                    store_six(v, 6 * i * step + k * row + o, step, six)
+                    source += vector
 
 
 @numba.njit
@@ -154,7 +199,7 @@ def gather_outputs(
 ):  # fmt: skip
     """y = At m A + bias for filters `first` to `last` of the tile at (p, q), inside the border."""
     vector = vector_lanes(y)
-    half = room(y, 24)
+    half = room(y, HALF_Y)
     bottom, right = min(4, outputs_h - p), min(4, outputs_w - q)
     for k in range(first, last):
         shift = broadcast(y, bias[k] if flags & BIAS else 0.0)
@@ -180,28 +225,3 @@ def gather_outputs(
                     store(y, o + 2 * filters * images, c)
                 if right > 3:
                     store(y, o + 3 * filters * images, d)
-
-
-@numba.njit
-def spread_gradients(
-    v, g, p, q, images, outputs_h, outputs_w, filters, first, last, step, row
-):  # fmt: skip
-    """v[36][k][images] = A g At for filters `first` to `last` of the tile at (p, q)."""
-    vector = vector_lanes(g)
-    half = room(g, 24)
-    for i in range(24):
-        store(half, i * vector, 0.0)
-    bottom, line = outputs_h - p, outputs_w * filters * images
-    for k in range(first, last):
-        for start in range(0, images, vector):
-            for j in range(min(4, outputs_w - q)):
-                o = ((p * outputs_w + q + j) * filters + k) * images + start
-                six = gradients(load(g, o), load_inside(g, o + line, bottom > 1),
-                                load_inside(g, o + 2 * line, bottom > 2),
-                                load_inside(g, o + 3 * line, bottom > 3))  # fmt: skip
-                store_six(half, j * vector, 4 * vector, six)
-            for i in range(6):
-                o = 4 * i * vector
-                six = gradients(load(half, o), load(half, o + vector), load(half, o + 2 * vector),
-                                load(half, o + 3 * vector))  # fmt: skip
-                store_six(v, 6 * i * step + k * row + start, step, six)
