@@ -6,7 +6,7 @@
     dw        dw[k, r, s, c] = sum over (p, q) of <g[p, q][k][images], x[h, w][c][images]>
 
 `direct` walks the taps in place, `im2col` copies them side by side first (one output row at a
-time) and is kept as the plain way to say the same.
+time) and is kept as the plain way to say the same.  `winograd` (winograd.py) is for 3 x 3 windows.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def _conv2d_im2col(
 
 @variants(direct=_conv2d_direct, im2col=_conv2d_im2col, winograd=winograd.conv2d)
 def conv2d(x: Lanes, w: Any, b: Any, **params: Any) -> str:
-    return "direct"
+    shapes = x.shape, w.shape
+    return "winograd" if winograd.pays("forward", *shapes, x.dtype, **params) else "direct"
 
 
 # the gradient for x -------------------------------------------------------------------------------
@@ -300,7 +301,8 @@ def _conv2d_dx_im2col(
 
 @variants(direct=_conv2d_dx_direct, im2col=_conv2d_dx_im2col, winograd=winograd.conv2d_dx)
 def conv2d_dx(g: Lanes, w: Any, **params: Any) -> str:
-    return "direct"
+    shapes = (g.shape[0], *params["size"], w.shape[3]), w.shape
+    return "winograd" if winograd.pays("dx", *shapes, g.dtype, **params) else "direct"
 
 
 # the gradient for w -------------------------------------------------------------------------------
@@ -438,4 +440,5 @@ def _conv2d_dw_im2col(
 
 @variants(direct=_conv2d_dw_direct, im2col=_conv2d_dw_im2col, winograd=winograd.conv2d_dw)
 def conv2d_dw(g: Lanes, x: Lanes, **params: Any) -> str:
-    return "direct"
+    shapes = x.shape, (g.shape[3], *params["window"], x.shape[3])
+    return "winograd" if winograd.pays("dw", *shapes, g.dtype, **params) else "direct"

@@ -39,7 +39,7 @@ from .winograd_tiles import (
     store_filters,
 )
 
-TOLERANCE = 4.0  # times the error bound of a card
+TOLERANCE = 4.0  # times the error bound of a card; one channel needs most of it
 TILE = 4  # outputs of a tile in each direction; it reads 6 inputs
 LINE = 16  # elements between positions, so that they do not all fall into the same cache sets
 
@@ -148,6 +148,36 @@ def takes(*shapes: Any, stride: Any, dilation: Any, groups: int, **params: Any) 
     """3x3 windows at stride 1, dilation 1, in one group; shapes are those of any direction."""
     window = params.get("window") or shapes[1][1:3]
     return (*window, *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1)
+
+
+# The processor's time for the transforms, in multiplications of the micro-kernel: for an input of a
+# tile, an output of it, and once for a weight.  Measured with bench/winograd.py, which also shows
+# what the rule makes of them.
+COSTS = {"forward": (600, 300, 800), "dx": (600, 300, 1000), "dw": (600, 500, 1200)}
+WORTH = 1.1  # how much faster is worth the lost digits
+
+
+def pays(
+    direction: str, x: tuple, w: tuple, dtype: Any, *, stride: Any, padding: Any, dilation: Any,
+    groups: int, **_: Any,
+) -> bool:  # fmt: skip
+    """Whether this is the faster way for x (N, H, W, C) and w (K, R, S, C).
+
+    float64 is asked for by those who want digits, so it never is.
+    """
+    if dtype.itemsize != 4 or (*w[1:3], *stride, *dilation, groups) != (3, 3, 1, 1, 1, 1, 1):
+        return False
+    filters, channels = w[0], w[3]
+    tiles, taps = padded(x[0]), padded(x[0])
+    for length, (before, after) in zip(x[1:3], padding, strict=True):
+        outputs = length + before + after - 2
+        tiles *= -(-outputs // TILE)
+        reach = [min(outputs, length - r + before) - max(0, before - r) for r in range(3)]
+        taps *= sum(max(0, count) for count in reach)  # those that are not outside
+    of_input, of_output, of_weight = COSTS[direction]
+    read, written = (filters, channels) if direction == "dx" else (channels, filters)
+    cost = tiles * (36 * filters * channels + of_input * read + of_output * written)
+    return WORTH * (cost + of_weight * filters * channels) < taps * filters * channels
 
 
 def _columns(batch: int, height: int, width: int, threads_: int) -> int:
@@ -267,19 +297,21 @@ def _gather_filters(t, n, dw: ptr, u: ptr, filters: size, channels: size):
                 store_first(target, (3 * i + 2) * channels, some, three[2])
 
 
-GROUP = 512  # images x tiles whose transforms are multiplied at a time
+GROUP = 1 << 15  # elements of x and g in every position that are transformed before they are
+LEAST = 256  # multiplied: what stays in the caches, but sums of so many terms at least
 
 
-def _group(g: Any) -> int:
+def _group(g: Any, channels: int) -> int:
     """How many tiles of a full chunk are transformed before they are multiplied."""
     tiles = -(-g.shape[1] // TILE) * -(-g.shape[2] // TILE)
-    return min(tiles, max(1, GROUP // max(QUANTUM, min(CHUNK, g.lanes))))
+    row = max(LEAST, GROUP // (g.shape[3] + channels))
+    return min(tiles, max(1, row // max(QUANTUM, min(CHUNK, g.lanes))))
 
 
 def _dw_scratch(dw: Any, g: Any, x: Any, **_: Any) -> list:
     """u, and v of x and of g for a group of tiles."""
-    row = min(CHUNK, g.lanes) * _group(g)
     filters, channels = g.shape[3], x.shape[3]
+    row = min(CHUNK, g.lanes) * _group(g, channels)
     return [
         ((36 * (filters * channels + LINE),), dw.dtype),
         ((36 * (channels * row + LINE),), dw.dtype),
@@ -294,7 +326,7 @@ def conv2d_dw(
 ) -> None:  # fmt: skip
     u, v_x, v_g = scratch
     filters, channels = g.shape[3], x.shape[3]
-    tiles, group = -(-g.shape[1] // TILE) * -(-g.shape[2] // TILE), _group(g)
+    tiles, group = -(-g.shape[1] // TILE) * -(-g.shape[2] // TILE), _group(g, channels)
     clear_spare(g, x)
     fresh = 1
     for first in range(0, x.lanes, CHUNK):
