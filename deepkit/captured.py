@@ -60,9 +60,10 @@ def capture(
 
     `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
     and other hashable objects, for training or for inference.  The first call with new shapes,
-    dtypes, device, numbers, train/eval mode or algorithms (`dk.using`) runs it as it stands and notes
-    what runs; the next ones replay that.  What changes between steps must live in tensors, not in Python: optimisers,
-    dropout, batch normalisation and random draws of deepkit do.  Results are copied out.
+    dtypes, device, numbers, train/eval mode or algorithms (`dk.using`) runs it as it stands and
+    notes what runs; the next ones replay that.  What changes between steps must live in tensors,
+    not in Python: optimisers, dropout, batch normalisation and random draws of deepkit do.  Results
+    are copied out.
 
     fuse: which passes make the list of launches shorter (True: all, False: none, or their names,
     see `fusion.py`); none of them changes a bit.

@@ -71,13 +71,9 @@ class Variants:
 
     def _wished(self, op: str, ins: Sequence[Any], params: dict[str, Any]) -> str | None:
         """What `using` says about an op, or about the one whose gradient it is."""
-        if not _algorithms:
+        name = wished(op)
+        if name is None or (name not in self.kernels and op not in _algorithms):
             return None
-        name = _algorithms.get(op)
-        if name is None:
-            name = _algorithms.get(op.removesuffix("_dx").removesuffix("_dw"))
-            if name not in self.kernels:
-                return None
         kernel = self.kernels.get(name)
         return name if kernel is None or _takes(kernel, ins, params) else None
 
@@ -93,6 +89,13 @@ _algorithms: dict[str, str] = {}  # op -> the variant that `using` names
 def algorithms() -> tuple[tuple[str, str], ...]:
     """What `using` has named, as a key: (op, algorithm) in order."""
     return tuple(sorted(_algorithms.items())) if _algorithms else ()
+
+
+def wished(op: str) -> str | None:
+    """What `using` has named for an op, or for the one whose gradient it is."""
+    if not _algorithms:
+        return None
+    return _algorithms.get(op) or _algorithms.get(op.removesuffix("_dx").removesuffix("_dw"))
 
 
 class using:

@@ -172,9 +172,15 @@ def _conv2d_im2col(
 
 
 @variants(direct=_conv2d_direct, im2col=_conv2d_im2col, winograd=winograd.conv2d)
-def conv2d(x: Lanes, w: Any, b: Any, **params: Any) -> str:
-    shapes = x.shape, w.shape
-    return "winograd" if winograd.pays("forward", *shapes, x.dtype, **params) else "direct"
+def conv2d(x: Any, w: Any, b: Any, **params: Any) -> str:
+    return _faster("forward", x, x.shape, w.shape, params)
+
+
+def _faster(direction: str, images: Any, x: tuple, w: tuple, params: dict[str, Any]) -> str:
+    """Winograd's algorithm where it pays and the images are in lanes."""
+    there = isinstance(images, Lanes)
+    pays = there and winograd.pays(direction, x, w, images.dtype, **params)
+    return "winograd" if pays else "direct"
 
 
 # the gradient for x -------------------------------------------------------------------------------
@@ -300,9 +306,8 @@ def _conv2d_dx_im2col(
 
 
 @variants(direct=_conv2d_dx_direct, im2col=_conv2d_dx_im2col, winograd=winograd.conv2d_dx)
-def conv2d_dx(g: Lanes, w: Any, **params: Any) -> str:
-    shapes = (g.shape[0], *params["size"], w.shape[3]), w.shape
-    return "winograd" if winograd.pays("dx", *shapes, g.dtype, **params) else "direct"
+def conv2d_dx(g: Any, w: Any, **params: Any) -> str:
+    return _faster("dx", g, (g.shape[0], *params["size"], w.shape[3]), w.shape, params)
 
 
 # the gradient for w -------------------------------------------------------------------------------
@@ -439,6 +444,5 @@ def _conv2d_dw_im2col(
 
 
 @variants(direct=_conv2d_dw_direct, im2col=_conv2d_dw_im2col, winograd=winograd.conv2d_dw)
-def conv2d_dw(g: Lanes, x: Lanes, **params: Any) -> str:
-    shapes = x.shape, (g.shape[3], *params["window"], x.shape[3])
-    return "winograd" if winograd.pays("dw", *shapes, g.dtype, **params) else "direct"
+def conv2d_dw(g: Any, x: Any, **params: Any) -> str:
+    return _faster("dw", g, x.shape, (g.shape[3], *params["window"], x.shape[3]), params)

@@ -22,6 +22,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from .. import wished
 from .launch import kernel, launch, ptr, size, u8ptr
 from .simd import at, transpose_square, vector_lanes
 
@@ -231,6 +232,8 @@ def _few(op: Any, shapes: Sequence[Shape | None], params: dict[str, Any]) -> boo
     """Whether so few images are better off in C order, with channels in the lanes."""
     count = next(s[0] for o, s in zip(op.ins, shapes, strict=False) if o.batched and s is not None)
     algorithm = params.get("algorithm", "auto")
+    if algorithm == "auto":
+        algorithm = wished(op.name) or "auto"
     return count <= FEW and op.name in _TAKE_FEW and algorithm in ("auto", "direct")
 
 

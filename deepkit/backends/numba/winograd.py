@@ -273,7 +273,7 @@ def _add_products(
                     target[i] = 0
             dot_panel(at(v_g, f * (filters * row + 16) + k * row),
                       at(v_x, f * (channels * row + 16)), target, count, channels,
-                      1, 0, 0, 1, 0, 0, row // vector_lanes(u), row, row, channels, 1)  # fmt: skip
+                      1, 0, 0, 1, 0, 0, row, row, row, channels, 1)  # fmt: skip
 
 
 @kernel
