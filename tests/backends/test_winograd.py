@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import deepkit as dk
-from deepkit.card import sample
+from deepkit.card import registry, sample
 from deepkit.tape import registry
 from deepkit.testing import check_op
 
@@ -148,7 +148,11 @@ def test_a_program_keeps_its_scratch_when_there_are_more_threads(thread_count):
 def kernel_of(op, ins, **options):
     """What "auto" runs for shapes of float32."""
     backend = dk.backends.get("numba")
-    arrays = [None if s is None else backend.empty(s, np.dtype("f4")) for s in ins]
+    batched = [operand.batched for operand in registry[op].ins]
+    arrays = [
+        None if s is None else backend.empty(s, np.dtype("f4"), "lanes" if there else None)
+        for s, there in zip(ins, batched, strict=True)
+    ]
     settings = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
     params = settings | dict(algorithm="auto") | options
     found = backend.kernel(op, arrays, params)
