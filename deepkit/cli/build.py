@@ -106,8 +106,9 @@ def _side(name: str, height: int, width: int) -> int | None:
 
 def load_data(
     data: str, root: str | None, model: str, size: tuple[int, int] | None, quiet: bool
-) -> tuple[Dataset, Dataset, Plan]:
-    """The training and the test part of a data set, and the plan of a model that fits both."""
+) -> tuple[Dataset, Dataset, Plan, str]:
+    """The training and the test part of a data set, the plan of a model that fits both, and what
+    a person should know of how they were brought together."""
     check_model(model)
     if data == "digits" and root is not None:
         raise UsageError("--root has no effect: the digits come with deepkit")
@@ -119,23 +120,87 @@ def load_data(
                 f"images {shown(test.images.shape[1:])}; --size H,W makes them one size"
             )
         plan = plan_for(model, train.images.shape[1:], _all_classes(train, test))
-        return (
-            _sized(train, plan, data, root, "train"),
-            _sized(test, plan, data, root, "test"),
-            plan,
+        note = "" if size is None else f" (as --size {size[0]},{size[1]} wants)"
+        if train.images.shape[1:3] != plan.shape[:2]:
+            note = f" (resized from {shown(train.images.shape[1:3])})"
+        train, test = (
+            _sized(part, plan, data, root, split)
+            for part, split in ((train, "train"), (test, "test"))
         )
+        return train, test, plan, note
 
 
-def load_for(plan: Plan, data: str, root: str | None, split: str | None, quiet: bool) -> Dataset:
-    """A part of a data set as a model that is already trained wants to see it."""
+def load_for(
+    plan: Plan, data: str, root: str | None, split: str | None, quiet: bool
+) -> tuple[Dataset, str]:
+    """A part of a data set as a model that is already trained wants to see it, and what a person
+    should know of that. Its labels are indices into the model's classes."""
+    from ..data import DataError
+
     with _reading(data, quiet):
-        found = _load(data, root, split, plan.shape[:2])
+        try:
+            found = _load(data, root, split, None)
+            note = f" (resized from {shown(found.images.shape[1:3])})"
+        except DataError:  # such as images of several sizes
+            note = " (resized)"
+            found = _load(data, root, split, plan.shape[:2])
+        else:
+            if found.images.shape[1:3] == plan.shape[:2]:
+                note = ""
+            else:
+                found = _sized(found, plan, data, root, split)
     if found.images.shape[3] != plan.shape[2]:
         raise UsageError(
             f"{found.name}: images have {found.images.shape[3]} channels but the checkpoint's "
             f"{plan.model} sees {shown(plan.shape)}"
         )
-    return found
+    matched, remark = _matched(found, plan)
+    return matched, note + remark
+
+
+def _matched(found: Dataset, plan: Plan) -> tuple[Dataset, str]:
+    """The same images with labels that index the model's classes.
+
+    Classes are matched by name, in any order; data may lack some. Labels that are mere numbers, as
+    those of an npz file without `classes`, are matched by number.
+    """
+    from ..data import Dataset
+
+    remark = ""
+    present = [int(label) for label in np.unique(found.labels)]
+    named = [found.classes[label] for label in present]
+    if all(
+        found.classes[label : label + 1] == plan.classes[label : label + 1] for label in present
+    ):
+        labels = found.labels
+    elif set(named) <= set(plan.classes):
+        index = np.zeros(len(found.classes), np.int64)
+        index[present] = [plan.classes.index(name) for name in named]
+        labels = index[found.labels]
+    elif _are_numbers(found) and present[-1] < len(plan.classes):
+        labels = found.labels
+        remark = f"; labels without names, matched by number: {listed(plan.classes)}"
+    else:
+        raise UsageError(
+            f"{found.name} has classes that the model does not know: the data have "
+            f"{listed(found.classes)}; the model was trained on {listed(plan.classes)}"
+        )
+    return Dataset(found.images, labels, plan.classes, found.name), remark
+
+
+def _are_numbers(found: Dataset) -> bool:
+    """Whether its classes have no names; to the sets of digits, the numbers are names."""
+    numbers = tuple(map(str, range(len(found.classes))))
+    return found.classes == numbers and found.name not in ("digits", "mnist")
+
+
+def listed(classes: tuple[str, ...], most: int = 12) -> str:
+    """('ant', 'bee') as "2 classes (ant, bee)"; of many, the first; of numbers, the ends."""
+    kinds = "class" if len(classes) == 1 else "classes"
+    names = ", ".join(classes[:most]) + (", ..." if len(classes) > most else "")
+    if len(classes) > 2 and classes == tuple(map(str, range(len(classes)))):
+        names = f"0 to {len(classes) - 1}"
+    return f"{len(classes)} {kinds} ({names})"
 
 
 def shown(shape: tuple[int, ...]) -> str:
@@ -162,7 +227,7 @@ def _load(data: str, root: str | None, split: str | None, size: Any) -> Dataset:
     return Dataset(images, found.labels, found.classes, found.name)
 
 
-def _sized(found: Dataset, plan: Plan, data: str, root: str | None, split: str) -> Dataset:
+def _sized(found: Dataset, plan: Plan, data: str, root: str | None, split: str | None) -> Dataset:
     """The same data in the size that the model wants."""
     if found.images.shape[1:3] == plan.shape[:2]:
         return found

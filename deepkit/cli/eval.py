@@ -52,13 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     _check_picture(arguments.errors)
     name, why = choose_device(arguments.device or "auto", arguments.quiet)
     root = arguments.root or (where if arguments.data is None else None)
-    data = load_for(plan, arguments.data or used, root, SPLITS[arguments.split], arguments.quiet)
+    split = SPLITS[arguments.split]
+    data, note = load_for(plan, arguments.data or used, root, split, arguments.quiet)
     with device(name):
         model = plan.build()
     loaded.restore(model)
     if not arguments.quiet:
         print(f"model   {plan.model}, epoch {epoch}")
-        print(f"data    {data.name}: {len(data.images):,} images of {shown(plan.shape)}")
+        print(f"data    {data.name}: {len(data.images):,} images of {shown(plan.shape)}{note}")
         print(f"device  {name}{f' ({why})' if why else ''}", flush=True)
     found = evaluate(
         model,

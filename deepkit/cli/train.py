@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import UsageError
-from .build import Plan, check_model, choose_device, load_data, recorded, shown
+from .build import Plan, check_model, choose_device, listed, load_data, recorded, shown
 from .options import add_data, add_device, number, size, whole
 from .recipe import (
     AUGMENTATIONS,
@@ -103,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..train import Normalize, RunFolder, fit
 
     resume = _checkpoint(arguments)
-    settings = _settings(arguments, resume)
+    earlier = None if resume is None else _earlier(resume)
+    settings = _settings(arguments, resume, earlier)
     check_model(settings["model"])
     folder = RunFolder(_out(arguments, settings, resume), overwrite=arguments.overwrite)
     folder.check(resume)
@@ -111,9 +114,11 @@ def run(arguments: argparse.Namespace) -> int:
     quiet = arguments.quiet
     settings["device"], why = choose_device(settings["device"], quiet)
 
-    train, test, plan = load_data(
+    train, test, plan, note = load_data(
         settings["data"], settings["root"], settings["model"], settings["size"], quiet
     )
+    if earlier is not None:
+        _check_classes(plan, train.name, earlier, resume)
     random.seed(settings["seed"])
     with device(settings["device"]):
         model = plan.build()
@@ -126,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder.classes = plan.classes
     folder.about = {"command": ["deepkit", *sys.argv[1:]], **record}
     if not quiet:
-        _introduce(model, train, test, plan, settings, why, folder.path)
+        _introduce(model, train, test, plan, note, settings, why, folder.path)
     try:
         fit(
             model,
@@ -161,33 +166,52 @@ def _checkpoint(arguments: argparse.Namespace) -> Path | None:
     return path / "checkpoint.safetensors" if path.is_dir() else path
 
 
-def _settings(arguments: argparse.Namespace, resume: Path | None) -> dict[str, Any]:
-    """The options given, completed by those of the run to resume, or by the defaults."""
-    names = ["model", *DEFAULTS]
-    given = {k: getattr(arguments, k) for k in names if getattr(arguments, k) is not None}
-    if resume is None:
-        if "model" not in given:
-            raise UsageError(
-                "which model?   (deepkit train MODEL, such as lenet5; deepkit train --help)"
-            )
-        return complete({"model": None, **DEFAULTS, **given})
-
+def _earlier(resume: Path) -> dict[str, Any]:
+    """What the checkpoint of an earlier run records of it: its settings and its plan."""
     from .. import checkpoint
 
     run = checkpoint.load(resume).extra.get("run")
     if run is None:
         raise UsageError(f"--resume: {resume} was not written by 'deepkit train'")
     with recorded(resume):
-        earlier_run: dict[str, Any] = {name: run["settings"][name] for name in names}
+        names = ("model", *DEFAULTS)
+        settings = {name: run["settings"][name] for name in names}
+        return {"settings": settings, "plan": Plan.recorded(run["plan"])}
+
+
+def _check_classes(plan: Plan, name: str, earlier: dict[str, Any], resume: Path | None) -> None:
+    """The data of a run may lie elsewhere when it goes on, but must be the same data."""
+    classes = earlier["plan"].classes
+    if plan.classes != classes:
+        raise UsageError(
+            f"{name} has {listed(plan.classes)}, but the run in {resume} learned "
+            f"{listed(classes)}; --resume goes on with the same data"
+        )
+
+
+def _settings(
+    arguments: argparse.Namespace, resume: Path | None, earlier: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The options given, completed by those of the run to resume, or by the defaults."""
+    names = ["model", *DEFAULTS]
+    given = {k: getattr(arguments, k) for k in names if getattr(arguments, k) is not None}
+    if earlier is None:
+        if "model" not in given:
+            raise UsageError(
+                "which model?   (deepkit train MODEL, such as lenet5; deepkit train --help)"
+            )
+        return complete({"model": None, **DEFAULTS, **given})
+
+    earlier_run = earlier["settings"]
     for name, value in given.items():
-        earlier = earlier_run[name]
+        before = earlier_run[name]
         constant = earlier_run["schedule"] == "constant"
         fixed = name not in MAY_CHANGE or (name == "epochs" and not constant)
-        if fixed and value != (tuple(earlier) if isinstance(earlier, list) else earlier):
+        if fixed and value != (tuple(before) if isinstance(before, list) else before):
             option = name if name == "model" else f"--{name.replace('_', '-')}"
             also = " and its schedule was made for them" if name == "epochs" else ""
             raise UsageError(
-                f"{option} cannot be {value}: the run in {resume} has {earlier}{also}; "
+                f"{option} cannot be {value}: the run in {resume} has {before}{also}; "
                 "leave it out, or start a new run"
             )
     return earlier_run | given
@@ -206,6 +230,7 @@ def _introduce(
     train: Dataset,
     test: Dataset,
     plan: Plan,
+    note: str,
     settings: dict[str, Any],
     why: str,
     out: Path,
@@ -219,11 +244,19 @@ def _introduce(
     print(f"model   {plan.model}, {parameters:,} parameters")
     print(
         f"data    {train.name}: {len(train.images):,} training and {len(test.images):,} test "
-        f"images of {shown(plan.shape)}, {len(plan.classes)} classes"
+        f"images of {shown(plan.shape)}{note}, {_classes(train, plan)}"
     )
     print(f"device  {settings['device']}{f' ({why})' if why else ''}")
     print(f"recipe  {', '.join(recipe)}, seed {settings['seed']}")
     print(f"out     {out}", flush=True)
+
+
+def _classes(train: Dataset, plan: Plan) -> str:
+    """How many classes there are, and which have no image to learn from."""
+    counts = np.bincount(train.labels, minlength=len(plan.classes))
+    empty = [name for name, n in zip(plan.classes, counts, strict=True) if not n]
+    without = f" (no training image of {', '.join(empty)})" if empty else ""
+    return f"{len(plan.classes)} classes{without}"
 
 
 def _interrupted(folder: RunFolder) -> str:

@@ -340,7 +340,8 @@ def test_eval_refuses_data_that_do_not_fit(capsys, finished, tmp_path):
     assert "8x8x1" in sentence
     np.savez(tmp_path / "many.npz", images=colour[..., :1], labels=np.arange(20))
     sentence = refused(capsys, "eval", finished[0], "--data", tmp_path / "many.npz")
-    assert "labels go up to" in sentence
+    assert "20 classes (0 to 19)" in sentence
+    assert "10 classes (0 to 9)" in sentence
 
 
 def test_a_checkpoint_of_weights_alone_is_refused(capsys, tmp_path):

@@ -40,12 +40,26 @@ def test_any_images_train_the_models_that_can_take_them(capsys, tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 12, 9, 3), np.uint8)
     data = npz(tmp_path / "d.npz", images, np.arange(60) % 3)
-    for model, seen in (("lenet5", "28x28x3"), ("resnet20", "12x9x3"), ("mlp", "12x9x3")):
+    for model, seen in (
+        ("lenet5", "28x28x3 (resized from 12x9)"),
+        ("resnet20", "12x9x3"),
+        ("mlp", "12x9x3"),
+    ):
         arguments = [*FAST, "--epochs", 1, "--data", data, "--out", tmp_path / model]
         code, out, _ = ran(capsys, "train", model, *arguments)
         assert code == 0
         assert f"of {seen}, 3 classes" in out
-        assert ran(capsys, "eval", tmp_path / model, "--device", "numpy", "--quiet")[0] == 0
+        code, out, _ = ran(capsys, "eval", tmp_path / model, "--device", "numpy")
+        assert code == 0
+        assert f"images of {seen}\n" in out
+
+
+def test_a_class_without_training_images_is_said(capsys, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 1), np.uint8)
+    data = npz(tmp_path / "d.npz", images, 1 + np.arange(30) % 3)
+    code, out, _ = ran(capsys, "train", "mlp", *FAST, "--data", data, "--out", tmp_path / "a")
+    assert code == 0
+    assert "4 classes (no training image of 0)\n" in out
 
 
 def test_a_model_that_would_need_huge_images_is_refused(capsys, tmp_path, monkeypatch):
