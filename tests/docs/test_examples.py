@@ -37,7 +37,11 @@ def test_the_readme_trains_lenet():
         dk.set_device(before)
     rows = names["history"].rows
     assert len(rows) == 8
-    assert rows[-1]["errors"] <= 15  # of 360; the README's run had 5
+    assert rows[-1]["errors"] <= 15  # of 360; the README's run had 8
+    page = (ROOT / "README.md").read_text()
+    for epoch, shown in re.findall(r"^ +([12]) +(\d\.\d+) .*%", page, re.MULTILINE):
+        # later epochs differ between machines: training amplifies the rounding
+        assert rows[int(epoch) - 1]["train_loss"] == pytest.approx(float(shown), rel=1e-3)
 
 
 def test_the_readme_begins_as_promised():
