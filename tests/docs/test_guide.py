@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from docs.test_examples import ROOT, blocks
-from PIL import Image
 
 import deepkit as dk
 from deepkit import nn, ops, optim
@@ -23,11 +22,6 @@ def default_device():
 
 
 def test_the_guide_runs(tmp_path, monkeypatch, default_device, capsys):
-    for number, kind in enumerate(("cat", "dog", "cat", "dog", "dog")):
-        folder = tmp_path / "photos" / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.full((20 + number, 30, 3), 40 * number, np.uint8)  # of different sizes
-        Image.fromarray(pixels).save(folder / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for code in blocks("docs/guide.md"):
@@ -40,7 +34,7 @@ def test_the_guide_runs(tmp_path, monkeypatch, default_device, capsys):
 
 
 def test_the_guide_is_short_and_linked():
-    assert len((ROOT / "docs/guide.md").read_text().splitlines()) < 200
+    assert len((ROOT / "docs/guide.md").read_text().splitlines()) < 230
     assert "(docs/guide.md)" in (ROOT / "README.md").read_text()
 
 
