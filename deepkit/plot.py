@@ -1,6 +1,6 @@
 """Pictures of a training run: learning curves (matplotlib) and a contact sheet of errors (Pillow).
 
-Both libraries come with `pip install 'deepkit[plot]'` and are imported when a picture is drawn.
+Both are the extra `plot` of this package, and are imported when a picture is drawn.
 Colours are Okabe and Ito's, which people with any colour vision can tell apart; lines differ in
 their dashes and markers as well.
 """

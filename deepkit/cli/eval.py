@@ -85,7 +85,9 @@ def _check_picture(path: str | None) -> None:
 
     lacking = plot.missing()
     if lacking:
-        raise UsageError(f"--errors needs {' and '.join(lacking)} (pip install 'deepkit[plot]')")
+        raise UsageError(
+            f"--errors needs {' and '.join(lacking)} (pip install {' '.join(lacking)})"
+        )
     if Path(path).suffix.lower() != ".png":
         raise UsageError(f"--errors: a file name that ends in .png was expected, not {path}")
     if not Path(path).absolute().parent.is_dir():

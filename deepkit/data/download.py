@@ -60,10 +60,11 @@ def fetch(name: str, source: Source) -> Path:
     """
     try:
         import pooch
+        import requests  # noqa: F401  (pooch does without, until it downloads)
     except ImportError as error:
         raise DataError(
-            f"{name}: downloading needs the package pooch (pip install 'deepkit[data]'); or name a "
-            "folder that has the files, as root or in DEEPKIT_DATA"
+            f"{name}: downloading needs the packages pooch and requests (pip install pooch "
+            "requests); or name a folder that has the files, as root or in DEEPKIT_DATA"
         ) from error
     folder = Path(pooch.os_cache("deepkit")) / name
     logger = pooch.get_logger()

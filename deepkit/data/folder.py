@@ -90,7 +90,7 @@ def _pillow() -> Any:
         from PIL import Image
     except ImportError as error:
         raise DataError(
-            "image_folder: reading images needs the package pillow (pip install 'deepkit[plot]')"
+            "image_folder: reading images needs the package pillow (pip install pillow)"
         ) from error
     return Image
 

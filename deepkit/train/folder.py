@@ -131,7 +131,7 @@ class RunFolder(Callback):
         if lacking:
             run.warn(
                 f"skipped {CURVES} and {ERRORS}: they need {' and '.join(lacking)} "
-                "(pip install 'deepkit[plot]')"
+                f"(pip install {' '.join(lacking)})"
             )
             return
         try:

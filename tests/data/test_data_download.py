@@ -109,12 +109,13 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch, served):
     assert one_sentence(error).startswith(f"mnist: the cache {folder} cannot be written (")
 
 
-def test_without_pooch_it_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("package", ["pooch", "requests"])
+def test_it_says_what_to_install(monkeypatch, package):
     monkeypatch.delenv("DEEPKIT_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DataError) as error:
         mnist()
-    assert "downloading needs the package pooch (pip install 'deepkit[data]')" in one_sentence(
+    assert "needs the packages pooch and requests (pip install pooch requests)" in one_sentence(
         error
     )
 

@@ -168,4 +168,4 @@ def test_without_pillow_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(DataError) as error:
         image_folder(tmp_path)
-    assert "needs the package pillow (pip install 'deepkit[plot]')" in one_sentence(error)
+    assert "needs the package pillow (pip install pillow)" in one_sentence(error)

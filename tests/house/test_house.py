@@ -48,6 +48,12 @@ def test_no_path_of_one_machine(name):
     assert laws.machine_paths(laws.read(name), name, here=laws.ROOT.parent) == []
 
 
+@pytest.mark.parametrize("name", [n for n in PACKAGE if "pip install" in laws.read(n)])
+def test_hints_name_packages_that_are_what_they_say(name):
+    """On the package index, "deepkit" is another project."""
+    assert "deepkit[" not in laws.read(name)
+
+
 def test_kernels_have_the_stems_of_their_cards():
     assert laws.strange_stems(KERNELS, CARDS) == []
 

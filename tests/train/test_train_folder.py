@@ -135,7 +135,7 @@ def test_without_the_plotting_packages_the_run_says_what_it_skipped(tmp_path, mo
     run(tmp_path)
     said = capsys.readouterr().err
     assert "skipped learning_curves.png and errors.png" in said
-    assert "pip install 'deepkit[plot]'" in said
+    assert "pip install matplotlib pillow" in said
     assert not list(tmp_path.glob("*.png"))
 
 

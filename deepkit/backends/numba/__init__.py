@@ -105,7 +105,7 @@ class NumbaBackend(Backend):
 def create(name: str) -> Backend:
     asked = contract.num_threads  # by dk.set_num_threads, before this backend was there
     if importlib.util.find_spec("numba") is None:
-        raise DeviceError("device 'numba' needs Numba: pip install 'deepkit[numba]'")
+        raise DeviceError("device 'numba' needs Numba: pip install numba")
     try:
         import numba  # noqa: F401
     except ImportError as error:
