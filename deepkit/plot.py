@@ -42,8 +42,9 @@ def learning_curves(
     """Draw the loss, the error rate and the learning rate of each epoch into a PNG.
 
     `rows` are those of a `History`, at least one; `loss` names the loss and its unit on the axis.
-    Loss and error rate have logarithmic axes: the last epochs, which matter, are not flattened by
-    the first.
+    Loss and error rate have logarithmic axes where they fall by more than a factor of ten: the last
+    epochs, which matter, are not flattened by the first. Below the smallest number above 0 such an
+    axis is linear, down to 0.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,15 +56,16 @@ def learning_curves(
     figure.text(0.045, 0.955, title, va="top", fontsize=16, weight="bold", color=INK)
     figure.text(0.045, 0.88, subtitle, va="top", fontsize=11.5, color=GREY)
     panels = figure.subplots(1, 3, width_ratios=(5, 5, 3.2))
-    figure.subplots_adjust(left=0.06, right=0.985, top=0.74, bottom=0.12, wspace=0.24)
+    figure.subplots_adjust(left=0.065, right=0.97, top=0.73, bottom=0.12, wspace=0.32)
     losses = {part: [row[f"{part}_loss"] for row in rows] for part in PARTS}
     _frame(panels[0], "Loss", loss, epochs)
     _curves(panels[0], epochs, losses)
     _frame(panels[1], "Error rate", "wrong images (%)", epochs)
     _curves(panels[1], epochs, {part: _error_rates(rows, part) for part in PARTS}, "%.3g %%")
     _frame(panels[2], "Learning rate", "at the end of the epoch", epochs)
-    panels[2].plot(epochs, [row["lr"] for row in rows], ".-", color=GREY, linewidth=1.8)
-    panels[2].set_ylim(bottom=0)
+    rates = [row["lr"] for row in rows]
+    panels[2].plot(epochs, rates, ".-", color=GREY, linewidth=1.8, clip_on=False)
+    _linear(panels[2], 0, max(rates))
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -92,24 +94,19 @@ def _frame(axes: Any, title: str, label: str, epochs: list[int]) -> None:
 def _curves(
     axes: Any, epochs: list[int], series: dict[str, list[float | None]], last: str = "%.3g"
 ) -> None:
-    """One line a part over a logarithmic axis; the legend says where each ended."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
+    """One line a part; the legend, above the panel, says where each ended."""
     measured = [v for values in series.values() for v in values if v is not None]
     positive = [v for v in measured if v > 0]
     if not positive:
         axes.set_yticks([])
-        words = "none in any epoch" if measured else "not measured"
+        words = "0 in every epoch" if measured else "not measured"
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", fontsize=11, color=GREY)
         return
-    # 0 has no logarithm: an epoch without errors lies on the lower edge
-    floor = min(positive) / (2 if min(measured) <= 0 else 1.25)
-    axes.set_yscale("log")
-    axes.set_ylim(floor, max(positive) * 1.25)
-    span = math.log10(max(positive) / floor)
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if span < 2.5 else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    low, high = min(measured), max(positive)
+    if high < 10 * min(positive):
+        _linear(axes, low, high)
+    else:
+        _logarithmic(axes, low, min(positive), high)
     for part, values in series.items():
         known = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
         if not known:
@@ -117,7 +114,7 @@ def _curves(
         colour, line, marker = PARTS[part]
         axes.plot(
             [e for e, _ in known],
-            [max(v, floor) for _, v in known],
+            [v for _, v in known],
             line,
             color=colour,
             marker=marker if len(known) <= 40 else "",
@@ -126,7 +123,46 @@ def _curves(
             clip_on=False,
             label=f"{part}: {last % known[-1][1]} at the end",
         )
-    axes.legend(frameon=False, fontsize=11, loc="upper right")
+    axes.legend(
+        frameon=False, fontsize=10.5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2
+    )
+
+
+def _linear(axes: Any, low: float, high: float) -> None:
+    """Plain ticks over the range, with room for the markers at its ends."""
+    from matplotlib.ticker import MaxNLocator
+
+    room = 0.06 * ((high - low) or abs(high) or 1.0)
+    axes.set_ylim(low - room, high + room)
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(_plain)
+
+
+def _logarithmic(axes: Any, low: float, least: float, high: float) -> None:
+    """A logarithmic axis from `least` above 0; where there are zeros, it goes on to 0 linearly."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    bend = max(least, 1e-6 * high)
+    if low >= bend:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.25, high * 1.25)
+    else:
+        bend = 10 ** math.floor(math.log10(bend))
+        axes.set_yscale("symlog", linthresh=bend, linscale=0.6)
+        axes.set_ylim(min(low, 0.0) - 0.08 * bend, high * 1.25)
+    bottom, top = bend / 1.25, high * 1.25
+    powers = range(math.floor(math.log10(bottom)), math.ceil(math.log10(top)) + 1)
+    steps = (1, 2, 5) if math.log10(top / bottom) < 2.5 else (1,)
+    every = -(-len(powers) // 8)
+    ticks = [k * 10.0**n for n in powers[::every] for k in steps if bottom <= k * 10.0**n <= top]
+    axes.yaxis.set_major_locator(FixedLocator([*([0.0] if low < bend else []), *ticks]))
+    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _plain(value: float, _: Any) -> str:
+    """A tick's number, whole: no factor at the end of the axis."""
+    return f"{value + 0.0:.6g}"
 
 
 # contact sheet ------------------------------------------------------------------------------------
@@ -186,10 +222,17 @@ def contact_sheet(
         y += tile.height + 4
         draw.text((middle, y), captions[k], font=text, fill=INK, anchor="ma")
         if confidences is not None:
-            share = f"{math.floor(100 * confidences[i])} %"
+            share = _percent(confidences[i])
             draw.text((middle, y + 22), share, font=small, fill=GREY, anchor="ma")
     with whole(path) as temporary:
         sheet.save(temporary, format="PNG")
+
+
+def _percent(share: float) -> str:
+    """A probability so that only 1 is 100 %: with a digit where whole percents say too little."""
+    if 0.99 <= share < 1:
+        return f"{min(math.floor(1000 * share) / 10, 99.9):.1f} %"
+    return f"{math.floor(100 * share)} %"
 
 
 def _lines(shown: int, wrong: int, count: int, sure: bool) -> list[str]:

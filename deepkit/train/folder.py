@@ -185,7 +185,9 @@ def summary(run: Run) -> str:
     """What the run reached, in a line."""
     last, rows = run.history.last, run.history.rows
     seconds = sum(row["seconds"] for row in rows)
-    effort = f"{run.epoch} epochs, {seconds:.1f} s of training on {run.device}"
+    effort = (
+        f"{run.epoch} epoch{'s' * (run.epoch != 1)}, {seconds:.1f} s of training on {run.device}"
+    )
     if last["test_accuracy"] is None:
         return effort
     count = len(run.test.images) if run.test else 0

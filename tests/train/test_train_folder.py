@@ -39,6 +39,11 @@ def test_a_run_leaves_its_folder(tmp_path):
             assert picture.format == "PNG"
 
 
+def test_one_epoch_is_one_epoch(tmp_path, capsys):
+    run(tmp_path, epochs=1, progress=True)
+    assert "after 1 epoch, " in capsys.readouterr().out
+
+
 def test_a_folder_that_is_not_empty_is_refused_before_training(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="not empty"):

@@ -62,6 +62,81 @@ def test_curves_survive_a_faultless_run_and_a_single_epoch(tmp_path, fixed):
     plot.learning_curves(rows(50, **fixed), tmp_path / "b.png", "A model")
 
 
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """Draws curves -> the figure, laid out."""
+    from matplotlib.figure import Figure
+
+    kept, save = [], Figure.savefig
+
+    def savefig(self, *args, **options):
+        kept.append(self)
+        save(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+    def draw(history):
+        plot.learning_curves(history, tmp_path / "a.png", "A model", subtitle="99 %")
+        return kept.pop()
+
+    return draw
+
+
+CURVES = {
+    "one epoch": rows(1, lr=1.2e-8),
+    "usual": rows(30),
+    "narrow": rows(30, train_loss=0.693, test_loss=0.691, test_accuracy=0.51, train_accuracy=0.5),
+    "zeros": [r | {"test_accuracy": 1 - 0.9 * (r["epoch"] < 5) / 4 ** r["epoch"]} for r in rows(9)],
+    "all zeros and tiny": [
+        r | {"test_loss": 0.0 if r["epoch"] > 20 else 10.0 ** -r["epoch"], "lr": 0.0}
+        for r in rows(30)
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_curves_are_legible(drawn, kind):
+    """Ticks enough, nothing over anything else, nothing cut."""
+    figure = drawn(CURVES[kind])
+    renderer = figure.canvas.get_renderer()
+    boxes = [axes.get_window_extent(renderer) for axes in figure.axes]
+    page = figure.bbox
+    for axes, box in zip(figure.axes, boxes, strict=True):
+        low, high = axes.get_ylim()
+        ticks = [t for t in axes.get_yticks() if low <= t <= high]
+        assert len(ticks) >= 3
+        assert axes.yaxis.get_offset_text().get_text() == ""
+        whole = axes.get_tightbbox(renderer)
+        assert page.x0 + 5 < whole.x0
+        assert whole.x1 < page.x1 - 5
+        assert not any(whole.overlaps(other) for other in boxes if other is not box)
+        for line in axes.lines:
+            values = line.get_ydata()
+            assert low < min(values)
+            assert max(values) < high
+        if axes.get_legend() is not None:
+            legend = axes.get_legend().get_window_extent(renderer)
+            assert legend.y0 >= box.y1 - 1
+            assert not legend.overlaps(axes._left_title.get_window_extent(renderer))
+
+
+def test_zeros_are_drawn_where_the_axis_says_0(drawn):
+    axes = drawn(CURVES["zeros"]).axes[1]
+    assert axes.lines[1].get_ydata()[-1] == 0
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert dict(zip(axes.get_yticks(), labels, strict=True))[0.0] == "0"
+    assert axes.get_yscale() == "symlog"
+    assert "10" in labels
+
+
+@pytest.mark.parametrize(
+    ("share", "caption"),
+    [(0.347, "34 %"), (0.9899, "98 %"), (0.9949, "99.4 %"), (0.99999, "99.9 %"), (1.0, "100 %")],
+)
+def test_only_certainty_is_a_hundred_percent(share, caption):
+    assert plot._percent(share) == caption
+
+
 def shown(path, values):
     """How many pixels of the picture have each of these grey values or colours."""
     with Image.open(path) as picture:
