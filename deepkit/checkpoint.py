@@ -88,6 +88,14 @@ def save(
     The file is written under a temporary name in the same folder, synced, and renamed: whatever
     happens, there is the old file or the new one, whole.  CheckpointError if that is impossible.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"save: the path comes first, then the model: save(path, model), not {_kind(path)}"
+        )
+    if not isinstance(model, Module):
+        raise TypeError(
+            f"save: expected a module, whose state is kept, not {_kind(model)}: save(path, model)"
+        )
     where = Path(path)
     tensors = {f"model.{name}": values for name, values in model.state_dict().items()}
     about: dict[str, Any] = {"format": FORMAT, "random": random.get_state(), "extra": extra}
@@ -102,6 +110,10 @@ def save(
             f"{where}: JSON cannot hold what was given to keep ({error})"
         ) from None
     _write(where, tensors, {"deepkit": text, "crc32": _digest(tensors, text)})
+
+
+def _kind(value: Any) -> str:
+    return "a state dictionary" if isinstance(value, Mapping) else f"a {type(value).__name__}"
 
 
 def _plain(value: Any) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from .card import ShapeError, axes_of, registry
+from .spellings import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +146,11 @@ class Methods:
         return (1, 0)  # the values are handed over in host memory
 
     def __bool__(self) -> bool:
+        if math.prod(self.shape) != 1:
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is not clear; say what of it is "
+                "meant, such as x.sum() > 0 or (x > 0).min()"
+            )
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -177,6 +185,7 @@ class Methods:
         """The same elements in row-major order, a view: reshape(2, -1) or reshape((2, -1))."""
         return registry["reshape"](self, _flat(shape))
 
+    @explained
     def flatten(self, start: int = 0) -> Tensor:
         """Join the axes from `start` on: (A, B, C).flatten(1) -> (A, B * C)."""
         return registry["reshape"](self, (*self.shape[:start], -1))
@@ -190,6 +199,7 @@ class Methods:
         """The axes in reverse: (A, B) -> (B, A)."""
         return registry["transpose"](self, None)
 
+    @explained
     def squeeze(self, axis: int | None = None) -> Tensor:
         """Drop axes of length 1: `axis`, or all of them."""
         axes = axes_of("squeeze", axis, self.ndim)
@@ -197,6 +207,7 @@ class Methods:
             raise ShapeError(f"squeeze: axis {axis} of shape {self.shape} is not of length 1")
         return self.reshape([d for i, d in enumerate(self.shape) if i not in axes or d != 1])
 
+    @explained
     def expand_dims(self, axis: int) -> Tensor:
         """A new axis of length 1 at `axis`."""
         (at,) = axes_of("expand_dims", axis, self.ndim + 1)
@@ -206,35 +217,43 @@ class Methods:
         """The values repeated along axes of length 1 and new leading ones -> `shape`."""
         return registry["broadcast_to"](self, _flat(shape))
 
+    @explained
     def pad(self, widths: Any, value: float = 0.0) -> Tensor:
         """A border of `value`: `widths` is one number, or (before, after) for every axis."""
         return registry["pad"](self, widths, value)
 
     # reductions -------------------------------------------------------------------------------
+    @explained
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """y = the sum over `axis`; keepdims leaves axes of length 1."""
         return registry["sum"](self, axis=axis, keepdims=keepdims)
 
+    @explained
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """y = the sum over `axis` / how many they are."""
         return registry["mean"](self, axis=axis, keepdims=keepdims)
 
+    @explained
     def var(self, axis: Any = None, keepdims: bool = False, correction: int = 0) -> Tensor:
         """y = the sum of (x - mean)^2 over `axis` / (n - correction)."""
         return registry["var"](self, axis=axis, keepdims=keepdims, correction=correction)
 
+    @explained
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """y = the largest element along `axis`; ties share the gradient."""
         return registry["max"](self, axis=axis, keepdims=keepdims)
 
+    @explained
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """y = the smallest element along `axis`; ties share the gradient."""
         return registry["min"](self, axis=axis, keepdims=keepdims)
 
+    @explained
     def argmax(self, axis: int | None = None) -> Tensor:
         """The index of the first largest element along `axis`, or of all -> int64."""
         return registry["argmax"](self, axis=axis)
 
+    @explained
     def argmin(self, axis: int | None = None) -> Tensor:
         """The index of the first smallest element along `axis`, or of all -> int64."""
         if self.dtype.kind == "f":
@@ -279,14 +298,17 @@ class Methods:
         """y = max(x, 0)."""
         return registry["relu"](self)
 
+    @explained
     def clip(self, low: float | None = None, high: float | None = None) -> Tensor:
         """y = min(max(x, low), high); None leaves that side open."""
         return registry["clip"](self, low, high)
 
+    @explained
     def softmax(self, axis: int = -1) -> Tensor:
         """y_i = e^x_i / sum_j e^x_j along `axis`."""
         return registry["softmax"](self, axis=axis)
 
+    @explained
     def log_softmax(self, axis: int = -1) -> Tensor:
         """y_i = x_i - ln sum_j e^x_j along `axis`."""
         return registry["log_softmax"](self, axis=axis)
@@ -298,6 +320,11 @@ class Methods:
     def to(self, device: Any) -> Tensor:
         """The same values on another device; gradients flow back."""
         return registry["to"](cast("Tensor", self), device)
+
+
+for _method in vars(Methods).values():  # which is what messages call it
+    if inspect.isfunction(_method):
+        _method.__qualname__ = f"Tensor.{_method.__name__}"
 
 
 def _flat(shape: tuple) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .backends import Backend, DeviceError
 from .card import Card, registry
+from .spellings import refuse
 from .tensor import (
     Buffer,
     CaptureError,
@@ -99,7 +100,11 @@ class Op(Card):
         registry[self.name] = self
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        prepared = self.prepare(*args, **options)
+        try:
+            prepared = self.prepare(*args, **options)
+        except TypeError:
+            refuse(self.name, self.prepare, args, options)
+            raise
         if self.composite:
             return prepared
         return self.run(*prepared)

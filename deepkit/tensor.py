@@ -14,6 +14,7 @@ from .backends import Backend, Kernel
 from .card import registry
 from .methods import Methods
 
+BOOL = np.dtype(bool)
 serials = itertools.count(1)  # births and calls in one order: what is older has a smaller number
 
 
@@ -182,12 +183,17 @@ class Tensor(Methods):
     def __init__(
         self,
         array: Any,
-        backend: Backend,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
+        backend: Backend | None = None,
+        shape: tuple[int, ...] = (),
+        dtype: np.dtype = BOOL,
         layout: Any = None,
         buffer: Buffer | None = None,
     ) -> None:
+        if backend is None:
+            raise TypeError(
+                "Tensor: memory of a device was expected; dk.tensor(values) makes a tensor of "
+                "values, dk.zeros(shape) and others of a shape"
+            )
         self.array, self.backend, self.shape, self.dtype = array, backend, shape, dtype
         self.layout = layout
         self.twin: Any = None  # (stamp, this tensor in another layout)
@@ -322,6 +328,22 @@ class Tensor(Methods):
         """Set `requires_grad` -> this tensor."""
         self.requires_grad = on
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf with memory of its own, the same values and gradient."""
+        if self.call is not None:
+            raise ValueError(
+                "deepcopy: this tensor has a history, which is not copied; copy x.detach()"
+            )
+        if mode.log is not None:
+            raise CaptureError("a tensor was copied while a step was being captured; x + 0 copies")
+        array = self.backend.copy(self.array)
+        twin = Tensor(array, self.backend, self.shape, self.dtype, self.layout)
+        memo[id(self)] = twin
+        twin._requires_grad = self._requires_grad
+        if self._grad is not None and self._has_grad:
+            twin.own_grad().write(self._grad.numpy())
+        return twin
 
     # in place: a leaf that requires gradients is moved where it lies, as by an optimiser ----------
     def __iadd__(self, other: Any) -> Tensor:

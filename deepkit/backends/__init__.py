@@ -290,7 +290,8 @@ def get(name: str | Backend) -> Backend:
         home = HOMES.get(name) if isinstance(name, str) else None
         if home is None:
             known = ", ".join(f"'{n}'" for n in HOMES)
-            raise DeviceError(f"unknown device {name!r}   (known devices: {known})")
+            hint = "; processors are 'numpy' or 'numba' here" if name == "cpu" else ""
+            raise DeviceError(f"unknown device {name!r}{hint}   (known devices: {known})")
         with _lock:
             if name not in _made:
                 _made[name] = importlib.import_module(home).create(name)

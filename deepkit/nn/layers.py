@@ -11,7 +11,7 @@ from .. import ops
 from ..ops.common import pair
 from ..ops.elementwise import checked_activation
 from ..ops.window import outputs_of, padding_of
-from ..tape import Tensor
+from ..tape import Op, Tensor
 from .init import within_fan
 from .module import Module
 from .parameter import Parameter
@@ -32,7 +32,7 @@ class Sequential(Module):
         for name, module in {**numbered, **named}.items():
             if not isinstance(module, Module):
                 raise TypeError(
-                    f"Sequential: expected modules, but {name!r} is a {type(module).__name__}"
+                    f"Sequential: expected modules, but {name!r} is {_described(module)}"
                 )
             if hasattr(Sequential, name):
                 raise ValueError(f"Sequential: {name!r} is the name of a method")
@@ -52,6 +52,15 @@ class Sequential(Module):
     def __getitem__(self, index: int | slice) -> Any:
         found = list(self.children())[index]
         return Sequential(*found) if isinstance(found, list) else found
+
+
+def _described(thing: Any) -> str:
+    """What stands where a module should, in words."""
+    if isinstance(thing, Op):
+        return f"the op '{thing.name}'; take the layer, such as nn.ReLU() for relu"
+    if isinstance(thing, type) and issubclass(thing, Module):
+        return f"the class {thing.__name__}; make one: {thing.__name__}(...)"
+    return f"a {type(thing).__name__}"
 
 
 class Linear(Module):

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backends import Backend, current, get
 from ..ops.common import checked_dtype, tensor_on
+from ..spellings import nothing, refuse
 from ..tape import CaptureError, Log, Tensor, mode
 from .parameter import Parameter, materialise, rebind, runs, zero_gradients
 
@@ -58,6 +59,12 @@ class Module:
     _buffer_names: tuple[str, ...] = ()
     _hooks: tuple[Hook, ...] = ()
     _pre_hooks: tuple[Hook, ...] = ()
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        if args or options:
+            init = nothing if cls.__init__ is object.__init__ else cls.__init__
+            refuse(cls.__name__, init, (None, *args), options)
+        return super().__new__(cls)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses write it."""
@@ -211,9 +218,6 @@ class Module:
     def __deepcopy__(self, memo: dict[int, Any]) -> Module:
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        for name in self._buffer_names:
-            b = getattr(self, name)
-            memo[id(b)] = Tensor(b.backend.copy(b.array), b.backend, b.shape, b.dtype, b.layout)
         twin.__dict__.update({k: copy.deepcopy(v, memo) for k, v in vars(self).items()})
         twin.__dict__["_settled"] = False
         return twin

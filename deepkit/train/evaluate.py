@@ -15,6 +15,7 @@ from ..create import tensor
 from ..data import Dataset, Loader
 from ..nn import Module
 from ..ops import cross_entropy
+from ..spellings import explained
 from ..tape import Tensor, no_grad
 from .errors import TrainingError
 from .normalize import Normalize
@@ -42,6 +43,7 @@ class Evaluation(NamedTuple):
     confidences: NDArray[np.float64] | None = None
 
 
+@explained
 def evaluate(
     model: Module,
     data: Data,

@@ -18,6 +18,7 @@ from ..data.augment import Augmentation
 from ..nn import Module
 from ..ops import cross_entropy
 from ..optim import Adam, LinearWarmup, OneCycleLR
+from ..spellings import explained
 from ..tape import Tensor
 from .callbacks import Callback, FunctionCallback
 from .errors import TrainingError
@@ -41,6 +42,7 @@ from .run import Run
 GLANCE = 0.1  # seconds between two looks at the losses, which wait on the device until then
 
 
+@explained
 def fit(
     model: Module,
     train: Data,

@@ -68,7 +68,9 @@ def test_what_follows_size_goes_by_name(layer):
 
 def test_shapes_reductions_and_indices():
     x = dk.tensor(X)
-    assert (x.shape, x.size) == (X.shape, X.size)
+    assert (x.shape, x.shape[0], x.size) == (X.shape, len(X), X.size)
+    assert x.expand_dims(1).shape == (2, 1, 5, 6, 4)
+    assert not any(hasattr(x, name) for name in ("view", "permute", "unsqueeze", "clone"))
     assert x.sum(axis=(1, 2), keepdims=True).shape == (2, 1, 1, 4)
     np.testing.assert_array_equal(x.max(axis=1).numpy(), X.max(axis=1))
     assert x.var().item() == pytest.approx(X.var(), rel=1e-5)

@@ -1,0 +1,99 @@
+"""What an argument is called elsewhere and here: for the one sentence of a call that does not fit.
+
+Nothing here runs in a call that fits.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# PyTorch's name, or NumPy's -> those that it may have here
+OURS = {
+    "dim": ("axis",),
+    "keepdim": ("keepdims",),
+    "axes": ("axis",),
+    "kernel_size": ("size",),
+    "in_channels": ("inp",),
+    "in_features": ("inp",),
+    "out_channels": ("out",),
+    "out_features": ("out",),
+    "num_features": ("channels", "features"),
+    "normalized_shape": ("shape",),
+    "start_dim": ("start",),
+    "negative_slope": ("slope",),
+    "input": ("x", "logits"),
+    "weight": ("w",),
+    "weights": ("w",),
+    "min": ("low",),
+    "max": ("high",),
+    "p": ("rate", "probability"),
+    "params": ("parameters",),
+    "dataset": ("data", "images"),
+    "train_data": ("train",),
+    "validation_data": ("test",),
+}
+WHY = {
+    "lr": "an optimizer has it: optimizer=dk.optim.Adam(model.parameters(), lr=1e-3)",
+    "inplace": "ops give new memory",
+    "unbiased": "the divisor is n - correction",
+}
+
+
+def refuse(name: str, function: Callable, args: tuple, options: dict[str, Any]) -> None:
+    """Raise a sentence if `function` does not take these arguments; otherwise do nothing."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **options)
+    except TypeError:
+        kinds = signature.parameters.values()
+        named = [p.name for p in kinds if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        placed = [p.name for p in kinds if p.kind is p.POSITIONAL_OR_KEYWORD]
+        methodical = bool(named) and named[0] == "self"
+        known = named[methodical:]
+        for option in options:
+            if option not in named and not any(p.kind is p.VAR_KEYWORD for p in kinds):
+                _unknown(name, option, known)
+        if len(args) > len(placed) and not any(p.kind is p.VAR_POSITIONAL for p in kinds):
+            _too_many(name, placed[methodical:], known, len(args) - methodical)
+
+
+def _unknown(name: str, option: str, known: list[str]) -> NoReturn:
+    ours = next((word for word in OURS.get(option, ()) if word in known), None)
+    if ours is not None:
+        raise TypeError(f"{name}: there is no '{option}' here; it is '{ours}'") from None
+    why = f"; {WHY[option]}" if option in WHY else ""
+    has = ", ".join(known) or "nothing"
+    raise TypeError(f"{name}: there is no '{option}' here{why}   (it takes: {has})") from None
+
+
+def _too_many(name: str, placed: list[str], known: list[str], count: int) -> NoReturn:
+    rest = [word for word in known if word not in placed]
+    named = f"; by name: {', '.join(rest)}" if rest else ""
+    raise TypeError(
+        f"{name}: {count} arguments by place are too many   "
+        f"(by place: {', '.join(placed) or 'none'}{named})"
+    ) from None
+
+
+def explained(function: F) -> F:
+    """A decorator: arguments that do not fit are answered by `refuse`."""
+    name = function.__qualname__.removeprefix("Methods.")
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except TypeError:
+            refuse(name, function, args, options)
+            raise
+
+    return cast(F, call)
+
+
+def nothing(self: Any) -> None:
+    """The signature of a class without arguments."""
