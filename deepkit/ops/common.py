@@ -60,7 +60,10 @@ def constant(value: Any, like: Tensor) -> Tensor:
 
 
 def operands(name: str, *values: Any) -> tuple[Tensor, ...]:
-    """Numbers and NumPy arrays beside tensors become tensors; dtypes are promoted to one."""
+    """Numbers and NumPy arrays beside tensors become tensors; dtypes are promoted to one.
+
+    A float array beside float tensors takes their dtype, as a number does: the tensors decide.
+    """
     if len(values) == 2:  # the common case, without ceremony
         a, b = values
         if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype:
@@ -75,7 +78,7 @@ def operands(name: str, *values: Any) -> tuple[Tensor, ...]:
         elif isinstance(v, bool | int | float):
             tensors.append(constant(v, like))
         elif isinstance(v, np.ndarray | np.generic | list | tuple):
-            tensors.append(tensor_on(like.backend, v))
+            tensors.append(tensor_on(like.backend, _float_like(values, np.asarray(v))))
         else:
             raise TypeError(f"{name}: expected a tensor or a number, not {type(v).__name__}")
     dtype = tensors[0].dtype
@@ -83,6 +86,14 @@ def operands(name: str, *values: Any) -> tuple[Tensor, ...]:
         dtype = promoted([t.dtype for t in tensors])
         tensors = [registry["astype"](t, dtype) for t in tensors]
     return tuple(tensors)
+
+
+def _float_like(values: Sequence[Any], array: np.ndarray) -> np.ndarray:
+    """A float array in the dtype of the float tensors beside it, if there are any."""
+    floats = [v.dtype for v in values if isinstance(v, Tensor) and v.dtype.kind == "f"]
+    if array.dtype.kind != "f" or not floats:
+        return array
+    return array.astype(promoted(floats), copy=False)
 
 
 def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:

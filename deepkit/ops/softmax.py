@@ -289,6 +289,12 @@ def cross_entropy(
         raise TypeError(
             f"cross_entropy: target must be class labels or probabilities, not {target.dtype}"
         )
+    if target.shape == logits.shape[:-1]:
+        raise TypeError(
+            f"cross_entropy: labels must be integers, not {target.dtype}; cast them with "
+            f"target.astype('int64')   (logits {logits.shape}; target {target.shape}; "
+            "probabilities have the shape of logits)"
+        )
     _equal_shapes("cross_entropy", logits, target, "logits", "target")
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]

@@ -144,6 +144,20 @@ def test_something_else_than_a_tensor():
         dk.ops.add(1.0, 2.0)
 
 
+def test_labels_that_are_no_integers():
+    sentence = (
+        "cross_entropy: labels must be integers, not float32; cast them with "
+        "target.astype('int64')   (logits (8, 10); target (8,); "
+        "probabilities have the shape of logits)"
+    )
+    with says(TypeError, sentence):
+        dk.ops.cross_entropy(dk.zeros(8, 10), dk.zeros(8))
+    with pytest.raises(dk.ShapeError, match="logits has shape"):
+        dk.ops.cross_entropy(dk.zeros(8, 10), dk.zeros(8, 9))
+    with pytest.raises(TypeError, match=re.escape("target must be a tensor, not ndarray")):
+        dk.ops.cross_entropy(dk.zeros(8, 10), np.zeros(8, int))
+
+
 def test_options_that_do_not_exist():
     sentence = "linear: unknown activation 'swish'   (known: 'relu', 'tanh', 'sigmoid', or None)"
     with says(ValueError, sentence):

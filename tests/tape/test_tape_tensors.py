@@ -281,3 +281,17 @@ def test_help_tells_what_operators_do():
     for name in {*operators, "__getitem__", "__matmul__"} - set(vars(object)):
         assert inspect.getdoc(getattr(dk.Tensor, name)), name
     assert "elementwise" in dk.Tensor.__eq__.__doc__
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_beside_a_tensor_take_its_dtype(dtype):
+    x = dk.tensor(np.ones((2, 3)), dtype=dtype)
+    array = np.full((3, 3), 0.1)
+    whole = dk.arange(3)
+    for y in (x @ array, x + array[0], array[:2] * x, dk.ops.where(x > 0, array[:2], x)):
+        assert y.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal((x @ array).numpy(), x.numpy() @ array.astype(dtype))
+    assert (x + array[0].astype(np.float32)).dtype == np.dtype(dtype)
+    assert (x * np.arange(3)).dtype == np.dtype(dtype)
+    assert (whole + array[0]).dtype == np.float64  # there is no float tensor to decide
+    assert (x + dk.tensor(array[0])).dtype == np.float64  # asked for
