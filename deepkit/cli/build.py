@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -208,10 +210,21 @@ def shown(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _reading(data: str, quiet: bool) -> Any:
+@contextmanager
+def _reading(data: str, quiet: bool) -> Iterator[None]:
+    """Around reading data: what is doubtful about them is said once, also to a quiet run."""
+    from ..data import DataWarning
     from ..train.progress import waiting
 
-    return waiting(f"reading {data} ...", not quiet)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        with waiting(f"reading {data} ...", not quiet):
+            yield
+    for text in dict.fromkeys(str(w.message) for w in caught if w.category is DataWarning):
+        print(f"warning: {text}", file=sys.stderr)
+    for other in caught:
+        if other.category is not DataWarning:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
 
 
 def _load(data: str, root: str | None, split: str | None, size: Any) -> Dataset:

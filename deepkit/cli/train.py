@@ -102,14 +102,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; -> 0."""
     from .. import random
     from ..backends import device
-    from ..train import Normalize, RunFolder, fit
+    from ..train import Normalize, RunFolder, RunFolderError, fit
 
     resume = _checkpoint(arguments)
     earlier = None if resume is None else _earlier(resume)
     settings = _settings(arguments, resume, earlier)
     check_model(settings["model"])
     folder = RunFolder(_out(arguments, settings, resume), overwrite=arguments.overwrite)
-    folder.check(resume)
+    try:
+        folder.check(resume)
+    except RunFolderError as error:
+        if arguments.out is not None or resume is not None:
+            raise
+        default = "the default, after the model and the data set, of any kind"
+        raise RunFolderError(f"{error}   ({default})") from None
     augment = build_augmentation(settings["augment"])
     quiet = arguments.quiet
     settings["device"], why = choose_device(settings["device"], quiet)

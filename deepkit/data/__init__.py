@@ -6,13 +6,14 @@ one sentence, raised as :class:`DataError`.
 """
 
 from . import augment
-from .errors import DataError
+from .errors import DataError, DataWarning
 from .folder import image_folder
 from .loader import Loader
 from .sets import Dataset, cifar10, digits, fashion_mnist, load, mnist
 
 __all__ = [
     "DataError",
+    "DataWarning",
     "Dataset",
     "Loader",
     "augment",

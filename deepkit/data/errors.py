@@ -11,6 +11,10 @@ class DataError(ValueError):
     """A data set that is missing, damaged or not what it claims to be; the text is one sentence."""
 
 
+class DataWarning(UserWarning):
+    """Data that can be used and are probably not what they were meant to be."""
+
+
 @contextmanager
 def reading(what: str, path: str | PathLike[str]) -> Iterator[None]:
     """Run a block that reads `path`; whatever goes wrong there becomes one :class:`DataError`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, reading
+from .errors import DataError, DataWarning, reading
 
 Images = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -182,6 +183,13 @@ def npz(what: str, path: str | PathLike[str]) -> tuple[Images, Labels, tuple[str
         in_range(where, labels, len(classes))
     if images.ndim == 3:
         images = images[..., np.newaxis]
+    if images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        warnings.warn(
+            f"{where} has images {images.shape}, read as (N, H, W, C), with {images.shape[3]} "
+            "channels; if they are (N, C, H, W), images.transpose(0, 2, 3, 1) turns them",
+            DataWarning,
+            stacklevel=2,
+        )
     return images, labels.astype(np.int64), classes
 
 

@@ -1,9 +1,13 @@
 """The command line with other people's data, good and bad."""
 
 import gzip
+import warnings
 
 import numpy as np
+import pytest
 from cli.commands import FAST, ran, refused
+
+from deepkit.data import DataWarning, load
 
 
 def npz(path, images, labels):
@@ -60,6 +64,38 @@ def test_a_class_without_training_images_is_said(capsys, tmp_path):
     code, out, _ = ran(capsys, "train", "mlp", *FAST, "--data", data, "--out", tmp_path / "a")
     assert code == 0
     assert "4 classes (no training image of 0)\n" in out
+
+
+def test_channels_first_are_warned_of(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 3, 6, 8), np.uint8)
+    data = npz(tmp_path / "first.npz", images, np.arange(40) % 4)
+    code, _, err = ran(capsys, "train", "mlp", *FAST, "--data", data, "--out", tmp_path / "a")
+    assert code == 0
+    (said,) = [line for line in err.splitlines() if "warning" in line]
+    assert "(40, 3, 6, 8)" in said
+    assert "transpose(0, 2, 3, 1)" in said
+    with pytest.warns(DataWarning, match="with 8 channels"):
+        load(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(npz(tmp_path / "last.npz", images.transpose(0, 2, 3, 1), np.arange(40) % 4))
+        load(npz(tmp_path / "thin.npz", images[:, :, :, :1], np.arange(40) % 4))
+
+
+def test_the_default_folder_of_another_kind_of_data_is_said_to_be_the_default(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), np.uint8)
+    npz("own.npz", images, np.arange(40) % 4)
+    arguments = ["train", "mlp", *FAST, "--epochs", 1, "--data"]
+    assert ran(capsys, *arguments, "own.npz")[0] == 0
+    (tmp_path / "own").mkdir()
+    sentence = refused(capsys, *arguments, "own")
+    assert "runs/mlp-own is not empty" in sentence
+    assert "(the default, after the model and the data set, of any kind)" in sentence
+    assert "default" not in refused(capsys, *arguments, "own", "--out", "runs/mlp-own")
 
 
 def test_a_model_that_would_need_huge_images_is_refused(capsys, tmp_path, monkeypatch):
