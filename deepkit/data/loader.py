@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .augment import Augmentation
 from .errors import DataError
-from .readers import finite, in_range, same_count
+from .readers import described, finite, in_range, same_count
 from .sets import Dataset
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ class Loader:
         """Batches in a full pass."""
         full, rest = divmod(len(self.images), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
+
+    def __repr__(self) -> str:
+        parts = [f"{described(self.images)} in batches of {self.batch_size}"]
+        parts += ["shuffled"] if self.shuffle else ["in order"]
+        parts += ["augmented"] if self.augment is not None else []
+        parts += ["without a short last batch"] if self.drop_last else []
+        return f"<loader: {', '.join(parts)}; seed {self.seed}, epoch {self._epoch}>"
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         from ..create import tensor

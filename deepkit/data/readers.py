@@ -254,6 +254,12 @@ def same_count(what: str, images: Images, labels: Labels, *paths: object) -> Non
         )
 
 
+def described(images: Images) -> str:
+    """How many images there are, of which shape and dtype."""
+    plural = "s" * (len(images) != 1)
+    return f"{len(images):,} image{plural} of {_by(images.shape[1:])} {images.dtype}"
+
+
 def _bytes(count: int) -> str:
     return f"{count:,} byte{'s' * (count != 1)}"
 

@@ -15,7 +15,7 @@ import numpy as np
 from . import download, readers
 from .errors import DataError, reading
 from .folder import image_folder, subfolders
-from .readers import Images, Labels, Pair
+from .readers import Images, Labels, Pair, described
 from .resize import bilinear, pair, to_uint8
 
 _DIGITS = tuple("0123456789")
@@ -38,7 +38,7 @@ _IDX_RANK = {"images": "idx3", "labels": "idx1"}
 _TAR = "cifar-10-binary.tar.gz"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images (N, H, W, C), labels int64 (N,), the classes' names, and the data set's own name."""
 
@@ -46,6 +46,10 @@ class Dataset:
     labels: Labels
     classes: tuple[str, ...]
     name: str
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
+        return f"<dataset '{self.name}': {described(self.images)}, classes {shown}>"
 
 
 def digits(split: str | None = None, *, size: int | tuple[int, int] | None = None) -> Pair:

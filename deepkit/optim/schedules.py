@@ -37,6 +37,11 @@ class Schedule:
         self.t += 1
         self._write()
 
+    def __repr__(self) -> str:
+        own = [f"{k}={v}" for k, v in vars(self).items() if k not in ("optimizer", "t", "bases")]
+        rates = ", ".join(f"{group['lr']:.5g}" for group in self.optimizer.groups)
+        return f"<{type(self).__name__} {', '.join(own)}; lr {rates} at step {self.t}>"
+
     def _write(self) -> None:
         for group, base in zip(self.optimizer.groups, self.bases, strict=True):
             group["lr"] = self.rate(base, self.t)

@@ -9,7 +9,7 @@ from data.make_files import one_sentence, random_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepkit.data import DataError, Dataset, Loader, augment
+from deepkit.data import DataError, Dataset, Loader, augment, load
 
 
 def numbered(count, **options):
@@ -292,3 +292,20 @@ def test_bad_input_is_one_sentence(images, labels, options, expected):
     text = one_sentence(error)
     assert text.startswith("Loader: ")
     assert expected in text
+
+
+def test_datasets_and_loaders_are_shown_in_a_line():
+    data = load("digits", split="test")
+    assert repr(data) == (
+        "<dataset 'digits': 360 images of 8x8x1 uint8, classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9>"
+    )
+    assert repr(Loader(data, batch_size=64, seed=3)) == (
+        "<loader: 360 images of 8x8x1 uint8 in batches of 64, shuffled; seed 3, epoch 0>"
+    )
+    odd = Loader(
+        np.zeros((5, 4)), [0] * 5, 2, shuffle=False, drop_last=True, augment=lambda x, rng: x
+    )
+    assert repr(odd) == (
+        "<loader: 5 images of 4 float64 in batches of 2, in order, augmented, "
+        "without a short last batch; seed 0, epoch 0>"
+    )

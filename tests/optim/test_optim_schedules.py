@@ -165,3 +165,18 @@ def test_bad_arguments_are_one_sentence(make, sentence):
 def test_a_schedule_wants_an_optimiser():
     with pytest.raises(TypeError, match="StepLR: expected an optimiser, not a float"):
         optim.StepLR(0.1, 2)
+
+
+def test_schedules_are_shown_in_a_line():
+    optimizer = dk.optim.SGD([dk.nn.Parameter([1.0])], lr=0.5)
+    schedule = dk.optim.CosineLR(optimizer, 10)
+    schedule.step()
+    assert repr(schedule) == "<CosineLR T_max=10, eta_min=0.0; lr 0.48776 at step 1>"
+    for other in (
+        dk.optim.StepLR(optimizer, 3),
+        dk.optim.MultiStepLR(optimizer, [2, 4]),
+        dk.optim.OneCycleLR(optimizer, 0.1, 100),
+        dk.optim.LinearWarmup(optimizer, 5),
+    ):
+        assert repr(other).startswith(f"<{type(other).__name__} ")
+        assert len(repr(other)) < 200
