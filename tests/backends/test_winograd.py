@@ -11,7 +11,6 @@ import pytest
 
 import deepkit as dk
 from deepkit.card import registry, sample
-from deepkit.tape import registry
 from deepkit.testing import check_op
 
 pytest.importorskip("numba")

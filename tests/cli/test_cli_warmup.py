@@ -153,6 +153,4 @@ sys.exit(main(["warmup"]))
 """
     done = python(script)
     assert done.returncode == 2
-    assert done.stderr == (
-        "deepkit warmup: device 'numba' needs Numba: pip install 'deepkit[numba]'\n"
-    )
+    assert done.stderr == ("deepkit warmup: device 'numba' needs Numba: pip install numba\n")
