@@ -10,7 +10,7 @@ import pytest
 import deepkit as dk
 
 PAGE = Path(__file__).parents[2] / "docs/cpu.md"
-IMPORTS = """
+IMPORTS = """from __future__ import annotations
 from deepkit.backends.numba.launch import flt, kernel, launch, ptr, size
 from deepkit.backends.numba.rows import number
 """
