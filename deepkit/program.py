@@ -40,39 +40,40 @@ def plan(pieces: Sequence[Piece]) -> tuple[list[int], int]:
     the piece that stands highest is placed earlier, again and again, while that may still help.
     """
     bound, best = lower_bound(pieces), ([0] * len(pieces), 0)
+    sizes = [_rounded(p.nbytes) for p in pieces]
+    beside = [  # who lives at the same time
+        [j for j, q in enumerate(pieces) if q.born <= p.dies and p.born <= q.dies] for p in pieces
+    ]
     for key in (lambda p: (-p.nbytes, p.born), lambda p: (p.born - p.dies, -p.nbytes)):
         order = sorted(range(len(pieces)), key=lambda i: key(pieces[i]))
         for _ in range(TRIES):
-            offsets, ends = _first_fit(pieces, order)
+            offsets, ends = _first_fit(sizes, beside, order)
             peak = max(ends, default=0)
             if peak < best[1] or not best[1]:
                 best = offsets, peak
             if best[1] <= bound:
                 return best
             highest = ends.index(peak)
+            if order[0] == highest:
+                break
             order.remove(highest)
             order.insert(0, highest)
     return best
 
 
-def _first_fit(pieces: Sequence[Piece], order: Sequence[int]) -> tuple[list[int], list[int]]:
+def _first_fit(
+    sizes: Sequence[int], beside: Sequence[Sequence[int]], order: Sequence[int]
+) -> tuple[list[int], list[int]]:
     """Where each piece begins and ends if they are placed in this order."""
-    offsets, ends = [0] * len(pieces), [0] * len(pieces)
-    placed: list[int] = []
+    offsets, ends = [0] * len(sizes), [0] * len(sizes)  # one that is not placed ends at 0
     for i in order:
-        piece, at = pieces[i], 0
-        clashes = sorted(
-            (offsets[j], ends[j])
-            for j in placed
-            if pieces[j].born <= piece.dies and piece.born <= pieces[j].dies
-        )
-        size = _rounded(piece.nbytes)
-        for low, high in clashes:
+        at, size = 0, sizes[i]
+        for low, high in sorted([(offsets[j], ends[j]) for j in beside[i] if ends[j]]):
             if at + size <= low:
                 break
-            at = max(at, high)
+            if high > at:
+                at = high
         offsets[i], ends[i] = at, at + size
-        placed.append(i)
     return offsets, ends
 
 
