@@ -93,7 +93,7 @@ def plan_for(name: str, shape: Shape, classes: tuple[str, ...]) -> Plan:
 def _side(name: str, height: int, width: int) -> int | None:
     """The height and width that a model wants for such images; None takes them as they are."""
     largest, least = max(height, width), min(height, width)
-    if name == "lenet5":
+    if name in ("lenet5", "lenet_bn"):
         return 32 if height == width == 32 else 28
     if name == "lenet1":
         return 28

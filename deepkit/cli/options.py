@@ -23,9 +23,12 @@ def whole(least: int) -> Callable[[str], int]:
     return convert
 
 
-def number(above: float | None = None, least: float | None = None) -> Callable[[str], float]:
-    """A finite number, above one bound or at least another."""
+def number(
+    above: float | None = None, least: float | None = None, most: float | None = None
+) -> Callable[[str], float]:
+    """A finite number, above one bound or at least another, and at most a third."""
     bound = f"above {above:g}" if above is not None else f"of at least {least:g}"
+    bound += "" if most is None else f" and at most {most:g}"
 
     def convert(text: str) -> float:
         try:
@@ -33,7 +36,7 @@ def number(above: float | None = None, least: float | None = None) -> Callable[[
         except ValueError:
             value = float("nan")
         good = value > above if above is not None else value >= (least or 0)
-        if not good or value == float("inf"):
+        if not good or value == float("inf") or (most is not None and value > most):
             raise argparse.ArgumentTypeError(f"a number {bound} was expected, not '{text}'")
         return value
 

@@ -12,12 +12,14 @@ import numpy as np
 from . import UsageError
 from .build import Plan, check_model, choose_device, listed, load_data, recorded, shown
 from .options import add_data, add_device, number, size, whole
-from .recipe import (
+from .recipes import RECIPES, settings_of
+from .settings import (
     AUGMENTATIONS,
     RATES,
     SCHEDULES,
     UNIT,
     build_augmentation,
+    build_loss,
     build_optimizer,
     build_schedule,
     complete,
@@ -34,10 +36,12 @@ errors.png, the misclassified test images."""
 EXAMPLES = (
     "deepkit train lenet5 --data digits --out runs/digits",
     "deepkit train lenet5 --data mnist --root data/mnist --device numba --epochs 12",
+    "deepkit train --recipe mnist-99 --root data/mnist",
     "deepkit train --resume runs/digits/checkpoint.safetensors",
 )
 
 DEFAULTS: dict[str, Any] = {
+    "recipe": None,
     "data": "digits",
     "root": None,
     "size": None,
@@ -48,6 +52,7 @@ DEFAULTS: dict[str, Any] = {
     "momentum": None,
     "weight_decay": None,
     "schedule": "onecycle",
+    "label_smoothing": 0.0,
     "augment": "none",
     "seed": 0,
     "device": "auto",
@@ -58,6 +63,12 @@ MAY_CHANGE = {"root", "epochs", "device"}  # when a run is resumed; the rest is 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All options are None unless given, so that a resumed run can tell."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="lenet5, mlp, resnet20, ...")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="settings that reach a goal, of which any option given here takes the place: "
+        + "; ".join(f"{name}: {recipe.goal}" for name, recipe in RECIPES.items()).replace("%", "%%"),
+    )
     add_data(parser, "digits, which deepkit brings along")
     parser.add_argument(
         "--size", type=size, metavar="H[,W]", help="resize all images to this height and width"
@@ -75,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weight-decay", type=number(least=0), metavar="W", help="(adamw 0.01, others 0)"
     )
     parser.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (onecycle)")
+    parser.add_argument(
+        "--label-smoothing",
+        type=number(least=0, most=1),
+        metavar="S",
+        help="share of each label that is spread over all classes (0)",
+    )
     names = ", ".join(f"{name}:{default:g}" for name, (_, default) in AUGMENTATIONS.items())
     parser.add_argument(
         "--augment",
@@ -83,7 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "degrees or as a probability, may be left out (none)",
     )
     parser.add_argument("--seed", type=whole(0), metavar="S", help="of all random numbers (0)")
-    parser.add_argument("--out", metavar="DIR", help="the run's folder (runs/MODEL-DATA)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="the run's folder (runs/MODEL-DATA, or runs/RECIPE)"
+    )
     parser.add_argument(
         "--resume",
         metavar="FILE",
@@ -114,8 +133,8 @@ def run(arguments: argparse.Namespace) -> int:
     except RunFolderError as error:
         if arguments.out is not None or resume is not None:
             raise
-        default = "the default, after the model and the data set, of any kind"
-        raise RunFolderError(f"{error}   ({default})") from None
+        named = "recipe" if settings["recipe"] else "model and the data set, of any kind"
+        raise RunFolderError(f"{error}   (the default, after the {named})") from None
     augment = build_augmentation(settings["augment"])
     quiet = arguments.quiet
     settings["device"], why = choose_device(settings["device"], quiet)
@@ -145,6 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
             test,
             epochs=settings["epochs"],
             optimizer=optimizer,
+            loss=build_loss(settings),
             batch_size=settings["batch_size"],
             schedule=build_schedule(optimizer, settings, batches),
             schedule_step=UNIT.get(settings["schedule"], "batch"),
@@ -202,11 +222,12 @@ def _settings(
     names = ["model", *DEFAULTS]
     given = {k: getattr(arguments, k) for k in names if getattr(arguments, k) is not None}
     if earlier is None:
-        if "model" not in given:
+        recipe = settings_of(given["recipe"], given) if "recipe" in given else {}
+        if "model" not in {**recipe, **given}:
             raise UsageError(
                 "which model?   (deepkit train MODEL, such as lenet5; deepkit train --help)"
             )
-        return complete({"model": None, **DEFAULTS, **given})
+        return complete({**DEFAULTS, **recipe, **given})
 
     earlier_run = earlier["settings"]
     for name, value in given.items():
@@ -228,6 +249,8 @@ def _out(arguments: argparse.Namespace, settings: dict[str, Any], resume: Path |
         return Path(arguments.out)
     if resume is not None:
         return resume.parent
+    if settings["recipe"] is not None:
+        return Path("runs", settings["recipe"])
     return Path("runs", f"{settings['model']}-{Path(settings['data']).name.split('.')[0]}")
 
 
@@ -246,6 +269,8 @@ def _introduce(
     recipe = [settings["optimizer"], f"lr {settings['lr']:g}", settings["schedule"]]
     recipe += [f"momentum {settings['momentum']:g}"] if settings["momentum"] else []
     recipe += [f"weight decay {settings['weight_decay']:g}"] if settings["weight_decay"] else []
+    smoothing = settings["label_smoothing"]
+    recipe += [f"label smoothing {smoothing:g}"] if smoothing else []
     recipe += [f"batches of {settings['batch_size']}", f"augment {settings['augment']}"]
     print(f"model   {plan.model}, {parameters:,} parameters")
     print(
@@ -253,7 +278,8 @@ def _introduce(
         f"images of {shown(plan.shape)}{note}, {_classes(train, plan)}"
     )
     print(f"device  {settings['device']}{f' ({why})' if why else ''}")
-    print(f"recipe  {', '.join(recipe)}, seed {settings['seed']}")
+    name = f"{settings['recipe']}: " if settings["recipe"] else ""
+    print(f"recipe  {name}{', '.join(recipe)}, seed {settings['seed']}")
     print(f"out     {out}", flush=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..nn import Module
 from .alexnet import alexnet
 from .googlenet import googlenet
-from .lenet import lenet1, lenet5
+from .lenet import lenet1, lenet5, lenet_bn
 from .mlp import mlp
 from .resnet import (
     resnet18,
@@ -31,6 +31,7 @@ MODELS: dict[str, Callable[..., Module]] = {
         mlp,
         lenet1,
         lenet5,
+        lenet_bn,
         alexnet,
         vgg11,
         vgg13,

@@ -58,6 +58,9 @@ def test_help_of_the_examples_names_options_that_exist(capsys):
         (["train", "mlp", "--lr", "-1"], ["--lr", "above 0", "'-1'"]),
         (["train", "mlp", "--lr", "nan"], ["--lr", "above 0", "'nan'"]),
         (["train", "mlp", "--optimizer", "lion"], ["--optimizer", "lion", "adamw"]),
+        (["train", "mlp", "--label-smoothing", "1.5"], ["--label-smoothing", "at most 1", "'1.5'"]),
+        (["train", "--recipe", "mnist-98"], ["unknown recipe 'mnist-98'", "mean mnist-99?"]),
+        (["train", "--recipe", "mnist-99", "--optimizer", "sgd", "--momentum", "x"], ["'x'"]),
         (["train", "mlp", "--momentum", "0.9"], ["--momentum is for sgd and rmsprop"]),
         (["train", "mlp", "--device", "tpu"], ["unknown device 'tpu'", "numpy"]),
         (["train", "mlp", "--device", "numba:3"], ["unknown device 'numba:3'", "numpy"]),
@@ -176,6 +179,7 @@ def test_the_same_seed_gives_the_same_weights_and_no_capture_too(capsys, tmp_pat
         ["--optimizer", "adam", "--schedule", "cosine", "--lr", 0.001],
         ["--optimizer", "rmsprop", "--schedule", "constant", "--augment", "shift:1,rotate"],
         ["--optimizer", "adagrad", "--augment", "elastic,crop:1,flip:0.1"],
+        ["--label-smoothing", 0.1],
     ],
 )
 def test_every_part_of_a_recipe_trains(capsys, tmp_path, recipe):

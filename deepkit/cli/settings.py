@@ -1,4 +1,4 @@
-"""How a command line becomes an optimiser, a schedule and an augmentation."""
+"""How settings become an optimiser, a schedule, a loss and an augmentation."""
 
 from __future__ import annotations
 
@@ -65,6 +65,14 @@ def build_schedule(optimizer: Any, settings: dict[str, Any], batches: int) -> An
     if name == "step":
         return optim.StepLR(optimizer, max(1, -(-epochs // 3)), gamma=0.1)
     return None
+
+
+def build_loss(settings: dict[str, Any]) -> Any:
+    """Cross-entropy, with smoothed labels where settings say so."""
+    from .. import nn, ops
+
+    smoothing = settings["label_smoothing"]
+    return nn.CrossEntropyLoss(label_smoothing=smoothing) if smoothing else ops.cross_entropy
 
 
 def build_augmentation(text: str) -> Any:
