@@ -48,7 +48,8 @@ def main() -> None:
     for name in ("DEEPKIT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(asked.threads)
     options = ["--root", asked.root] if asked.root else []
-    print(f"{asked.recipe}, {asked.threads} threads\n{'seed':>6} {'errors':>7} {'accuracy':>9} seconds")
+    print(f"{asked.recipe}, {asked.threads} threads")
+    print(f"{'seed':>6} {'errors':>7} {'accuracy':>9} seconds")
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(asked.seeds):

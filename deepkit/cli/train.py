@@ -60,14 +60,18 @@ DEFAULTS: dict[str, Any] = {
 MAY_CHANGE = {"root", "epochs", "device"}  # when a run is resumed; the rest is what the run is
 
 
+def _goals() -> str:
+    goals = "; ".join(f"{name}: {recipe.goal}" for name, recipe in RECIPES.items())
+    return goals.replace("%", "%%")  # argparse formats its help
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All options are None unless given, so that a resumed run can tell."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="lenet5, mlp, resnet20, ...")
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="settings that reach a goal, of which any option given here takes the place: "
-        + "; ".join(f"{name}: {recipe.goal}" for name, recipe in RECIPES.items()).replace("%", "%%"),
+        help=f"settings that reach a goal; any option given here takes their place ({_goals()})",
     )
     add_data(parser, "digits, which deepkit brings along")
     parser.add_argument(
