@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from .tape import Tensor
 
 
-# NumPy's functions that a tensor beside an array turns into ops
+# NumPy's functions that are ops here: of two operands, of one float tensor, and as methods
 UFUNCS = {"subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow"}
 UFUNCS |= {name: name for name in ("add", "matmul", "less", "less_equal", "greater")}
 UFUNCS |= {name: name for name in ("greater_equal", "equal", "not_equal", "maximum", "minimum")}
+FLOAT_UFUNCS = {"absolute": "abs", "negative": "neg"}
+FLOAT_UFUNCS |= {name: name for name in ("exp", "log", "sqrt", "sin", "cos", "tanh")}
+FUNCTIONS = {"amax": "max", "amin": "min", "shape": "shape", "ndim": "ndim", "size": "size"}
+FUNCTIONS |= {name: name for name in ("sum", "mean", "var", "max", "min", "argmax", "argmin")}
+FUNCTIONS |= {name: name for name in ("reshape", "transpose", "squeeze", "expand_dims", "clip")}
 
 
 class Methods:
@@ -34,6 +39,8 @@ class Methods:
 
         @property
         def ndim(self) -> int: ...
+        @property
+        def requires_grad(self) -> bool: ...
         def numpy(self) -> np.ndarray: ...
         def item(self) -> Any: ...
 
@@ -127,17 +134,47 @@ class Methods:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("a tensor's values are always copied to the host")
-        values = self.numpy()
+        values = self._leaving("NumPy")
         return values if dtype is None else values.astype(dtype)
 
     __array_priority__ = 1000  # numpy_array * tensor is the tensor's business
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """np.exp(x), array + x, ...: an op where there is one, else NumPy's own, of the values."""
         name = UFUNCS.get(ufunc.__name__)
+        if self.dtype.kind == "f" and name is None:
+            name = FLOAT_UFUNCS.get(ufunc.__name__)
         if method == "__call__" and name is not None and not kwargs:
             return registry[name](*inputs)
-        plain = [x.numpy() if isinstance(x, Methods) else x for x in inputs]
-        return getattr(ufunc, method)(*plain, **kwargs)
+        what = f"np.{ufunc.__name__}"
+        return getattr(ufunc, method)(*_plain(inputs, what), **_plain(kwargs, what))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """np.sum(x), np.stack([x, y]), ...: a method where it has the options, else NumPy's own."""
+        name = FUNCTIONS.get(function.__name__)
+        if name is not None and args and isinstance(args[0], Methods):
+            own = getattr(args[0], name)
+            if not callable(own):
+                return own
+            try:
+                inspect.signature(own).bind(*args[1:], **kwargs)
+            except TypeError:  # an option that only NumPy has
+                pass
+            else:
+                return own(*args[1:], **kwargs)
+        what = f"np.{function.__name__}"
+        return function(*_plain(args, what), **_plain(kwargs, what))
+
+    def _leaving(self, what: str) -> np.ndarray:
+        """The values for what computes on the host, where gradients would end without a word."""
+        from .tensor import mode  # which is made of this module
+
+        if self.requires_grad and mode.grad and mode.log is None:
+            raise RuntimeError(
+                f"{what} would take the values of a tensor that requires gradients to the host, "
+                "where no gradient is recorded; use dk.ops, or x.detach() if none is wanted"
+            )
+        return self.numpy()
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -330,3 +367,19 @@ for _method in vars(Methods).values():  # which is what messages call it
 def _flat(shape: tuple) -> Any:
     """Accept x.f(2, 3) and x.f((2, 3))."""
     return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+def _plain(tree: Any, what: str) -> Any:
+    """Host values in the place of tensors, also in lists, tuples and dictionaries."""
+    if isinstance(tree, Methods):
+        return tree._leaving(what)
+    if isinstance(tree, list):
+        return [_plain(value, what) for value in tree]
+    if isinstance(tree, tuple):
+        return tuple(_plain(value, what) for value in tree)
+    if isinstance(tree, dict):
+        out = tree.get("out")
+        if any(isinstance(o, Methods) for o in (out if isinstance(out, tuple) else (out,))):
+            raise TypeError(f"{what}: a tensor cannot be `out`; use x.write(values)")
+        return {key: _plain(value, what) for key, value in tree.items()}
+    return tree

@@ -314,7 +314,7 @@ class Tensor(Methods):
             )
         if self.layout is not None:
             raise ValueError("write: only a tensor in C order can be written from the host")
-        values = np.asarray(values, self.dtype)
+        values = np.asarray(values.numpy() if isinstance(values, Tensor) else values, self.dtype)
         if values.shape != self.shape:
             raise ValueError(f"write: expected shape {self.shape}, not {values.shape}")
         self.backend.write(self.array, values)

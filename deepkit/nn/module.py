@@ -243,7 +243,7 @@ class Module:
         differences = Differences(
             [name for name in own if name not in state], [name for name in state if name not in own]
         )
-        values = {name: np.asarray(state[name]) for name in own if name in state}
+        values = {name: _on_host(state[name]) for name in own if name in state}
         problems = [
             f"'{name}' has shape {v.shape} where {own[name].shape} is expected"
             for name, v in values.items()
@@ -329,6 +329,10 @@ def _inside(name: str, value: Any, kind: type) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, dict):
         for key, element in value.items():
             yield from _inside(f"{name}.{key}", element, kind)
+
+
+def _on_host(values: Any) -> np.ndarray:
+    return values.numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _given(values: np.ndarray) -> Callable[..., np.ndarray]:
