@@ -7,11 +7,9 @@ in the file's metadata.  No pickle: reading a file runs nothing.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import random
+from .files import whole
 from .nn.module import Module
 from .optim import Optimizer
 
@@ -86,7 +85,8 @@ def save(
     """Write model, optimiser, random counters and `extra` (values that JSON has) into one file.
 
     The file is written under a temporary name in the same folder, synced, and renamed: whatever
-    happens, there is the old file or the new one, whole.  CheckpointError if that is impossible.
+    happens, there is the old file or the new one, whole.  CheckpointError if that is impossible,
+    or where `path` is something else than a file: a folder, a device, a pipe.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(
@@ -105,10 +105,9 @@ def save(
         about["optimizer"] = state
     try:
         text = json.dumps(about, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{where}: JSON cannot hold what was given to keep ({error})"
-        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise CheckpointError(f"{where}: JSON cannot hold what was given to keep ({why})") from None
     _write(where, tensors, {"deepkit": text, "crc32": _digest(tensors, text)})
 
 
@@ -139,30 +138,13 @@ KINDS |= {"i1": "I8", "i2": "I16", "i4": "I32", "i8": "I64"}
 KINDS |= {"u1": "U8", "u2": "U16", "u4": "U32", "u8": "U64"}
 
 
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other writer uses; what killed writers left behind goes away."""
-    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        pid = stray.name.split(".")[-3]
-        if os.name == "posix" and pid.isdigit() and not _alive(int(pid)):
-            stray.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """The format: the length of the header (8 bytes), the header (JSON), the tensors' bytes.
 
     Not by the library: a kill inside of its writer would leave files with names of its own.
     """
+    if "\0" in str(path):
+        raise CheckpointError(f"{path!r} cannot be written: no name of a file holds a NUL")
     if not path.parent.is_dir():
         raise CheckpointError(f"{path} cannot be written: there is no folder {path.parent}")
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps all aligned
@@ -174,38 +156,19 @@ def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str])
         header[name] = {"dtype": kind, "shape": v.shape, "data_offsets": (start, end)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    temporary = temporary_name(path)
     try:
-        with open(temporary, "wb") as file:
+        with whole(path) as temporary, open(temporary, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for name in order:
                 file.write(_bytes(tensors[name]))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _bytes(values: np.ndarray) -> memoryview:
     """The values as the file holds them: in C order, the lowest byte first."""
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return little.reshape(-1).view(np.uint8).data
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new name survives a loss of power; only POSIX can open a folder."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # reading ------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ FLOORS = [
     {"ops", "random", "create"},
     {"program", "captured", "fusion", "nested"},
     {"nn", "optim"},
-    {"train", "models", "data", "plot", "testing", "summary", "checkpoint"},
+    {"train", "models", "data", "plot", "testing", "summary", "checkpoint", "files"},
     {"cli", "__main__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
