@@ -23,7 +23,7 @@ def whole(path: str | PathLike[str]) -> Iterator[Path]:
     The folder of `path` is made if need be; the temporary file lies in it, under a name of its own.
     It is gone if the block raises; one that a killed process left goes with the next. Contents and
     name are on the disk before the end. A link stays a link, to a new file; an old file's mode bits
-    become the new one's. OSError for what exists and is no regular file: a folder, a device, a pipe.
+    become the new one's. OSError for what exists and is no regular file: a folder, device or pipe.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
