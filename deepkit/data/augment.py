@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .resize import to_uint8
 
+MOST_PIXELS = 1024  # further than that no pixel moves: it is a mistake, and would take memory
+
 Augmentation = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 
 
@@ -74,7 +76,7 @@ def random_flip(probability: float = 0.5) -> Augmentation:
 
 def random_rotate(degrees: float) -> Augmentation:
     """Rotate about the centre by an angle uniform in [-degrees, degrees], bilinear."""
-    _at_least_zero("degrees", degrees)
+    _within("degrees", degrees, 360)
 
     def apply(images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         n, height, width, _ = images.shape
@@ -95,9 +97,11 @@ def elastic(alpha: float, sigma: float) -> Augmentation:
     Both are in pixels; alpha 34, sigma 4 suits 28x28 digits.
     Simard, Steinkraus, Platt, Best Practices for Convolutional Neural Networks (2003), section 2.
     """
-    _at_least_zero("alpha", alpha)
-    if not sigma > 0:
-        raise DataError(f"augment: sigma must be above 0, not {sigma!r}")
+    _within("alpha", alpha, MOST_PIXELS)
+    if not 0 < sigma <= MOST_PIXELS:
+        raise DataError(
+            f"augment: sigma must be above 0 and at most {MOST_PIXELS}, not {sigma!r:.20}"
+        )
 
     def apply(images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         n, height, width, _ = images.shape
@@ -139,11 +143,11 @@ def _sample(
 
 
 def _whole(name: str, value: float) -> None:
-    _at_least_zero(name, value)
+    _within(name, value, MOST_PIXELS)
     if not isinstance(value, int | np.integer):
         raise DataError(f"augment: {name} must be a whole number of pixels, not {value!r}")
 
 
-def _at_least_zero(name: str, value: float) -> None:
-    if not value >= 0:
-        raise DataError(f"augment: {name} must be at least 0, not {value!r}")
+def _within(name: str, value: float, most: float) -> None:
+    if not 0 <= value <= most:
+        raise DataError(f"augment: {name} must be from 0 to {most}, not {value!r:.20}")

@@ -152,13 +152,13 @@ def test_compose_runs_from_left_to_right():
 @pytest.mark.parametrize(
     "make, arguments, expected",
     [
-        (augment.random_shift, (-1,), "pixels must be at least 0, not -1"),
+        (augment.random_shift, (-1,), "pixels must be from 0 to 1024, not -1"),
         (augment.random_crop, (1.5,), "padding must be a whole number of pixels, not 1.5"),
         (augment.random_crop, (1, "wrap"), "mode must be 'constant' or 'reflect', not 'wrap'"),
         (augment.random_flip, (1.2,), r"probability must be in \[0, 1\], not 1.2"),
-        (augment.random_rotate, (float("nan"),), "degrees must be at least 0, not nan"),
-        (augment.elastic, (-2, 3), "alpha must be at least 0, not -2"),
-        (augment.elastic, (2, 0), "sigma must be above 0, not 0"),
+        (augment.random_rotate, (float("nan"),), "degrees must be from 0 to 360, not nan"),
+        (augment.elastic, (-2, 3), "alpha must be from 0 to 1024, not -2"),
+        (augment.elastic, (2, 0), "sigma must be above 0 and at most 1024, not 0"),
     ],
 )
 def test_wrong_settings_are_named_when_they_are_made(make, arguments, expected):
