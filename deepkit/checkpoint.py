@@ -71,7 +71,7 @@ class Checkpoint:
 def _fitting(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         why = str(error).removeprefix("load_state_dict: ")
         raise CheckpointError(f"{path} is a checkpoint of another {what}: {why}") from error
 
@@ -193,6 +193,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             newer = f"{where} has format {about['format']}, but this deepkit reads up to {FORMAT}"
             raise CheckpointError(newer)
         counters, extra = about["random"], dict(about["extra"])
+        random.check_state(counters)
         parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
         for name, values in tensors.items():
             kind, _, rest = name.partition(".")
@@ -202,9 +203,10 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             optimizer["state"] = parts["optimizer"]
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{where} is no checkpoint of deepkit: its description is incomplete ({error})"
+            f"{where} is no checkpoint of deepkit: its description is incomplete, or not what "
+            f"deepkit writes ({error})"
         ) from error
     return Checkpoint(where, parts["model"], optimizer, counters, extra)
 

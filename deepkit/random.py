@@ -59,10 +59,24 @@ def get_state() -> dict[str, Any]:
     return {"seed": _seed, "host_draws": _host_draws, "devices": devices}
 
 
+def check_state(state: dict[str, Any]) -> None:
+    """ValueError if this is nothing that `get_state` returns."""
+    counts = [
+        state["seed"],
+        state["host_draws"],
+        *(n for two in state["devices"].values() for n in two),
+    ]
+    if not all(type(n) is int and 0 <= n < 2**63 for n in counts):
+        raise ValueError("random: the counters are whole numbers from 0 below 2**63")
+    if any(len(two) != 2 for two in state["devices"].values()):
+        raise ValueError("random: a device has a seed and a number of draws")
+
+
 def set_state(state: dict[str, Any]) -> None:
     """Continue where `get_state` was called."""
     global _seed, _host_draws
-    _seed, _host_draws = int(state["seed"]), int(state["host_draws"])
+    check_state(state)
+    _seed, _host_draws = state["seed"], state["host_draws"]
     for name in _states.keys() - state["devices"].keys():
         _states[name].write([_seed, 0])
     for name, (value, draws) in state["devices"].items():

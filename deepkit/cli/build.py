@@ -37,9 +37,15 @@ class Plan:
 
     @classmethod
     def recorded(cls, saved: dict[str, Any]) -> Plan:
-        """The plan that a checkpoint holds as plain values."""
-        lists = {name: tuple(saved[name]) for name in ("sizes", "shape", "classes")}
-        return cls(saved["model"], options=saved["options"], **lists)
+        """The plan that a checkpoint holds as plain values; ValueError if they are no plan."""
+        sizes, shape, classes = (tuple(saved[name]) for name in ("sizes", "shape", "classes"))
+        if not (
+            len(shape) == 3
+            and all(type(n) is int and n > 0 for n in (*sizes, *shape))
+            and all(isinstance(name, str) for name in (saved["model"], *classes, *saved["options"]))
+        ):
+            raise ValueError("its plan of the model has wrong values")
+        return cls(saved["model"], sizes, dict(saved["options"]), shape, classes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
@@ -54,12 +60,13 @@ class Plan:
 
 @contextmanager
 def recorded(path: Any) -> Iterator[None]:
-    """Around reading what a checkpoint says of its run: what is missing is one sentence."""
+    """Around reading what a checkpoint says of its run: what is wrong there is one sentence."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        lacking = f"there is no {error}" if isinstance(error, KeyError) else error
         raise UsageError(
-            f"{path} lacks something that 'deepkit train' records ({error}), so it cannot be used"
+            f"{path} does not hold what 'deepkit train' records ({lacking}), so it cannot be used"
         ) from error
 
 

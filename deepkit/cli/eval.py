@@ -9,6 +9,7 @@ from typing import Any
 from . import UsageError
 from .build import Plan, choose_device, load_for, recorded, shown
 from .options import add_data, add_device, whole
+from .recipe import check_recorded
 
 DESCRIPTION = "Test a checkpoint that `deepkit train` wrote: mean loss, accuracy, errors."
 EXAMPLES = (
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     with recorded(loaded.path):
         plan, settings = Plan.recorded(record["plan"]), record["settings"]
+        check_recorded(settings)
         used, where = settings["data"], settings["root"]
         training = loaded.extra["training"]
         normalize, epoch = Normalize(**training["normalize"]), len(training["history"])
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     root = arguments.root or (where if arguments.data is None else None)
     split = SPLITS[arguments.split]
     data, note = load_for(plan, arguments.data or used, root, split, arguments.quiet)
-    with device(name):
+    with device(name), recorded(loaded.path):
         model = plan.build()
     loaded.restore(model)
     if not arguments.quiet:

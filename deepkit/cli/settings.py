@@ -33,6 +33,44 @@ def complete(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {k: v for k, v in usual.items() if settings[k] is None}
 
 
+def _count(value: Any, least: int = 1) -> bool:
+    return type(value) is int and least <= value < 2**63
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < float("inf")
+
+
+RECORDED: dict[str, Callable[[Any], bool]] = {  # what a checkpoint may say of a setting
+    "model": lambda v: isinstance(v, str),
+    "data": lambda v: isinstance(v, str),
+    "root": lambda v: v is None or isinstance(v, str),
+    "size": lambda v: v is None or (isinstance(v, list) and len(v) == 2 and all(map(_count, v))),
+    "epochs": _count,
+    "batch_size": _count,
+    "optimizer": lambda v: isinstance(v, str) and v in RATES,
+    "lr": lambda v: _number(v) and v > 0,
+    "momentum": lambda v: v is None or _number(v),
+    "weight_decay": _number,
+    "schedule": lambda v: v in SCHEDULES,
+    "augment": lambda v: isinstance(v, str),
+    "seed": lambda v: _count(v, least=0),
+    "device": lambda v: isinstance(v, str),
+}
+
+
+def check_recorded(settings: dict[str, Any]) -> None:
+    """ValueError for settings of a checkpoint that no command line could have given."""
+    for name, good in RECORDED.items():
+        if not good(settings[name]):
+            raise ValueError(f"its {name} is {settings[name]!r}")
+    try:
+        complete(settings)
+        build_augmentation(settings["augment"])
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
 def build_optimizer(params: Any, settings: dict[str, Any]) -> Any:
     """The optimiser that complete settings name, over these parameters."""
     from .. import optim

@@ -22,6 +22,7 @@ from .settings import (
     build_loss,
     build_optimizer,
     build_schedule,
+    check_recorded,
     complete,
 )
 
@@ -206,6 +207,7 @@ def _earlier(resume: Path) -> dict[str, Any]:
     with recorded(resume):
         names = ("model", *DEFAULTS)
         settings = {name: run["settings"][name] for name in names}
+        check_recorded(settings)
         return {"settings": settings, "plan": Plan.recorded(run["plan"])}
 
 

@@ -51,17 +51,32 @@ class Schedule:
         return {"kind": type(self).__name__, "t": self.t, "bases": list(self.bases)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was called; the settings are those of this schedule."""
-        name = type(self).__name__
-        if state.get("kind") != name:
-            raise ValueError(f"load_state_dict: the state is of {state.get('kind')}, not of {name}")
-        if len(state["bases"]) != len(self.bases):
-            raise ValueError(
-                f"load_state_dict: the state is of {len(state['bases'])} groups, "
-                f"but this {name} has {len(self.bases)}"
-            )
+        """Continue where `state_dict` was called; the settings are those of this schedule.
+
+        ValueError, and nothing is changed, if the state is not of such a schedule.
+        """
+        self.check_state_dict(state)
         self.t, self.bases = int(state["t"]), [float(b) for b in state["bases"]]
         self._write()
+
+    def check_state_dict(self, state: Mapping[str, Any]) -> None:
+        """ValueError if `load_state_dict` would refuse this state; nothing is changed."""
+        name = type(self).__name__
+        if not isinstance(state, Mapping) or state.get("kind") != name:
+            kind = state.get("kind") if isinstance(state, Mapping) else repr(state)
+            raise ValueError(f"load_state_dict: the state is of {kind}, not of {name}")
+        t, bases = state.get("t"), state.get("bases")
+        if not (isinstance(t, int | np.integer) and 0 <= t < 2**63):
+            raise ValueError(f"load_state_dict: t is a whole number of steps, not {t!r}")
+        if not isinstance(bases, Sequence) or not all(
+            isinstance(b, int | float | np.number) and math.isfinite(b) for b in bases
+        ):
+            raise ValueError(f"load_state_dict: bases are learning rates, not {bases!r}")
+        if len(bases) != len(self.bases):
+            raise ValueError(
+                f"load_state_dict: the state is of {len(bases)} groups, "
+                f"but this {name} has {len(self.bases)}"
+            )
 
 
 def _positive(schedule: Any, what: str, value: Any) -> int:

@@ -22,6 +22,7 @@ COLUMNS = (
     "seconds",
     "images_per_second",
 )
+MAY_LACK = ("train_accuracy", "test_loss", "test_accuracy", "errors")  # where nobody measured it
 
 Row = dict[str, Any]
 
@@ -39,6 +40,19 @@ class History:
         self.rows: list[Row] = []
         for row in rows:
             self.append(**row)
+
+    @classmethod
+    def of_epochs(cls, rows: list[Row]) -> History:
+        """The history of a run from its first epoch on; ValueError where these are no such rows."""
+        found = cls(rows)
+        for number, row in enumerate(found.rows, 1):
+            if row["epoch"] != number:
+                raise ValueError(f"History: row {number} is of epoch {row['epoch']!r}")
+            for column, value in row.items():
+                known = value is None and column in MAY_LACK
+                if not known and (isinstance(value, bool) or not isinstance(value, int | float)):
+                    raise ValueError(f"History: {column} of epoch {number} is {value!r}")
+        return found
 
     def append(self, **row: Any) -> Row:
         """Add the row of the next epoch; columns that are not given are None."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
-from ..data import Loader
+from ..data import DataError, Loader
 from ..nn import Module
 from .evaluate import Evaluation, Loss, Tester
 from .history import History
@@ -84,19 +86,33 @@ class Run:
         state = loaded.extra.get("training")
         if state is None:
             raise ValueError(f"resume: {path} holds weights but not the state of a training run")
-        if (state["schedule"] is None) != (self.schedule is None):
-            both = ("no", "has one") if self.schedule is not None else ("a", "has none")
-            raise ValueError(
-                "resume: the run in {} has {} schedule but this one {}".format(path, *both)
-            )
         before = self.loader.state_dict()
-        self.loader.load_state_dict(state["loader"])
         try:
+            with _as_recorded(path):
+                history = History.of_epochs(state["history"])
+                if (state["schedule"] is None) != (self.schedule is None):
+                    both = ("no", "has one") if self.schedule is not None else ("a", "has none")
+                    raise ValueError("the run has {} schedule but this one {}".format(*both))
+                if self.schedule is not None:
+                    self.schedule.check_state_dict(state["schedule"])
+                self.loader.load_state_dict(state["loader"])
             loaded.restore(self.model, self.optimizer)
         except ValueError:
             self.loader.load_state_dict(before)
             raise
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self.history = History(state["history"])
+        self.history = history
         self.resumed = str(path)
+
+
+@contextmanager
+def _as_recorded(path: str | PathLike[str]) -> Iterator[None]:
+    """Around reading what a checkpoint says of its run: what is wrong there is one sentence."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"resume: {path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        missing = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"resume: the run in {path} cannot be continued: {missing}") from error

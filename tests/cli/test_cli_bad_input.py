@@ -1,0 +1,139 @@
+"""What the command line is given, and should not have been: always one sentence."""
+
+import json
+
+import pytest
+from cli.commands import FAST, refused
+
+from deepkit import checkpoint
+
+# checkpoints with a right checksum and wrong values -----------------------------------------------
+
+
+@pytest.fixture
+def altered(finished, tmp_path):
+    """-> the path of a checkpoint of which a function has changed the description."""
+
+    def write(change):
+        path = tmp_path / "altered.safetensors"
+        tensors, metadata = checkpoint._read(finished[0] / "checkpoint.safetensors")
+        about = json.loads(metadata["deepkit"])
+        text = change(about) or json.dumps(about)
+        crc = checkpoint._digest(tensors, text)
+        checkpoint._write(path, tensors, {"deepkit": text, "crc32": crc})
+        return path
+
+    return write
+
+
+def put(*keys, value):
+    """A function that sets about[key][key]... to a value."""
+
+    def change(about):
+        for key in keys[:-1]:
+            about = about[key]
+        about[keys[-1]] = value
+
+    return change
+
+
+RUN, TRAINING = ("extra", "run"), ("extra", "training")
+NESTED = "[" * 100_000 + "]" * 100_000
+SETTINGS = [
+    *(("model", v) for v in (5, None, ["lenet5"], "zap")),
+    *(("data", v) for v in (["x"], 5, None)),
+    *(("root", v) for v in (5, ["x"])),
+    *(("size", v) for v in ([1, 2, 3], "28", [0, 1], 5)),
+    *(("epochs", v) for v in (0, "x", 2.5, [1])),
+    *(("batch_size", v) for v in (0, -1, "x", None, 10**400)),
+    *(("optimizer", v) for v in ("zap", 5, ["sgd"])),
+    *(("lr", v) for v in ("x", 0, None, [1], float("nan"))),
+    *(("momentum", v) for v in ("x", 0.9, [1])),
+    *(("weight_decay", v) for v in ("x", -1, None)),
+    *(("schedule", v) for v in (7, "zap", ["step"])),
+    *(("augment", v) for v in (5, None, "zap", "shift:x", "rotate:inf")),
+    *(("seed", v) for v in (-1, "x", 10**400)),
+    *(("device", v) for v in (5, None, ["numpy"], "zap")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SETTINGS)
+def test_a_setting_with_a_wrong_value(capsys, altered, name, value):
+    path = altered(put(*RUN, "settings", name, value=value))
+    said = refused(capsys, "train", "--resume", path, "--quiet")
+    if value != "zap":
+        assert str(path) in said
+        assert name in said
+
+
+WRONG = {
+    "nested": lambda about: NESTED,
+    "settings of nothing": put(*RUN, "settings", value=[]),
+    "random numbers": put("random", value=5),
+    "random counters": put("random", "seed", value="x"),
+    "random devices": put("random", "devices", value={"numpy": [0]}),
+    "optimizer": put("optimizer", value=5),
+    "optimizer's groups": put("optimizer", "groups", value=[5]),
+    "optimizer's rate": put("optimizer", "groups", 0, "lr", value="x"),
+    "no training": put(*TRAINING, value={}),
+    "training is a list": put(*TRAINING, value=[1]),
+    "schedule": put(*TRAINING, "schedule", value=7),
+    "schedule's steps": put(*TRAINING, "schedule", "t", value="x"),
+    "schedule's steps to come": put(*TRAINING, "schedule", "t", value=-1),
+    "schedule's rates": put(*TRAINING, "schedule", "bases", value=["x"]),
+    "loader": put(*TRAINING, "loader", value=5),
+    "loader's epoch": put(*TRAINING, "loader", "epoch", value="x"),
+    "history": put(*TRAINING, "history", value=5),
+    "history of numbers": put(*TRAINING, "history", value=[1, 2]),
+    "history's epochs": put(*TRAINING, "history", 0, "epoch", value=7),
+    "history's values": put(*TRAINING, "history", 1, "seconds", value="x"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_run_with_wrong_values_is_not_resumed(capsys, altered, what):
+    path = altered(WRONG[what])
+    before = path.read_bytes()
+    assert str(path) in refused(capsys, "train", "--resume", path, "--quiet")
+    assert path.read_bytes() == before
+
+
+UNUSABLE = {
+    "nested": lambda about: NESTED,
+    "run": put(*RUN, value=5),
+    "plan": put(*RUN, "plan", value=[]),
+    "model": put(*RUN, "plan", "model", value=5),
+    "sizes": put(*RUN, "plan", "sizes", value=["x"]),
+    "no sizes": put(*RUN, "plan", "sizes", value=[]),
+    "huge sizes": put(*RUN, "plan", "sizes", value=[64, 10**14, 10]),
+    "options": put(*RUN, "plan", "options", value={"zap": 1}),
+    "shape": put(*RUN, "plan", "shape", value=[8, 8]),
+    "shape of words": put(*RUN, "plan", "shape", value=["x", 8, 1]),
+    "classes": put(*RUN, "plan", "classes", value=[1, 2]),
+    "data": put(*RUN, "settings", "data", value=["x"]),
+    "normalize": put(*TRAINING, "normalize", value=5),
+    "no normalize": put(*TRAINING, "normalize", value=None),
+    "means": put(*TRAINING, "normalize", "mean", value=["x"]),
+    "history": put(*TRAINING, "history", value=5),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_a_run_with_wrong_values_is_not_tested(capsys, altered, what):
+    path = altered(UNUSABLE[what])
+    assert str(path) in refused(capsys, "eval", path, "--device", "numpy", "--quiet")
+
+
+# numbers without measure --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["rotate:inf", "rotate:1e9", "rotate:nan", "shift:1e300", "shift:inf", "crop:99999"]
+    + ["elastic:1e30", "elastic:inf", "elastic:-1", "flip:inf"],
+)
+def test_augmentations_keep_within_bounds(capsys, tmp_path, word):
+    said = refused(capsys, "train", "mlp", *FAST, "--augment", word, "--out", tmp_path / "a")
+    assert f"--augment {word}: augment: " in said
+    assert len(said) < 150
+    assert not (tmp_path / "a").exists()
