@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: `>&-`
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for the whole process)
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):  # a name that cannot be printed is escaped
+            stream.reconfigure(errors="backslashreplace")
     name = given[0] if given and given[0] in COMMANDS else ""
     try:
         return _run(name, given)

@@ -129,4 +129,16 @@ class Progress:
 
 def print_note(text: str) -> None:
     """A line on stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
+    print_line(text, sys.stderr)
+
+
+def print_line(text: str, stream: Any = None) -> None:
+    """A line on stdout (or `stream`), at once.  What its encoding lacks is escaped: the name of a
+    file never ends a run."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        coding = stream.encoding or "ascii"
+        safe = text.encode(coding, "backslashreplace").decode(coding)
+        print(safe, file=stream, flush=True)

@@ -14,6 +14,7 @@ from ..nn import Module
 from .evaluate import Evaluation, Loss, Tester
 from .history import History
 from .normalize import Normalize
+from .progress import print_line
 
 
 @dataclass
@@ -56,11 +57,11 @@ class Run:
     def say(self, text: str) -> None:
         """A line for the person who watches, unless the run is quiet."""
         if not self.quiet:
-            print(text, flush=True)
+            print_line(text)
 
     def warn(self, text: str) -> None:
         """A line that a person should see even when the run is quiet."""
-        print(text, file=sys.stderr, flush=True)
+        print_line(text, sys.stderr)
 
     # checkpoints ------------------------------------------------------------------------------
     def save(self, path: str | PathLike[str]) -> None:

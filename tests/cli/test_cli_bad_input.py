@@ -1,11 +1,16 @@
 """What the command line is given, and should not have been: always one sentence."""
 
+import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from cli.commands import FAST, refused
 
 from deepkit import checkpoint
+from deepkit.train.progress import print_line
 
 # checkpoints with a right checksum and wrong values -----------------------------------------------
 
@@ -137,3 +142,44 @@ def test_augmentations_keep_within_bounds(capsys, tmp_path, word):
     assert f"--augment {word}: augment: " in said
     assert len(said) < 150
     assert not (tmp_path / "a").exists()
+
+
+# names that are no text ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    """The bytes come back out of run.json, and the checkpoint can be resumed and tested."""
+    out = os.fsencode(tmp_path) + b"/r\xff"
+    assert command("train", "mlp", *FAST, "--epochs", "1", "--out", out).returncode == 0
+    with open(out + b"/run.json") as file:
+        about = json.load(file)
+    assert os.fsencode(about["command"][-1]) == out
+    done = command("eval", out, "--device", "numpy")
+    assert (done.returncode, done.stderr) == (0, b"")
+    refusal = command("train", "mlp", *FAST, "--out", out)
+    assert refusal.returncode == 2
+    assert b"r\\udcff is not empty" in refusal.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}],
+)
+def test_a_name_that_the_terminal_cannot_show(tmp_path, environment):
+    out = os.fsencode(tmp_path / "D\N{LATIN SMALL LETTER U WITH DIAERESIS}")
+    done = command("train", "mlp", *FAST, "--epochs", "1", "--out", out, **environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"out     " in done.stdout
+    assert done.stdout.rstrip().endswith((b"D\\xfc", b"D\\udcc3\\udcbc"))
+
+
+def command(*arguments, **environment):
+    run = [sys.executable, "-m", "deepkit", *arguments]
+    return subprocess.run(run, env=os.environ | environment, capture_output=True, check=False)
+
+
+def test_a_line_that_a_stream_cannot_hold_is_escaped():
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
+    print_line("D\xfc", stream)
+    assert stream.buffer.getvalue().decode().splitlines() == ["D\\xfc"]
