@@ -9,7 +9,7 @@ from typing import Any
 from . import UsageError
 from .build import Plan, choose_device, load_for, recorded, shown
 from .options import add_data, add_device, whole
-from .recipe import check_recorded
+from .settings import check_recorded
 
 DESCRIPTION = "Test a checkpoint that `deepkit train` wrote: mean loss, accuracy, errors."
 EXAMPLES = (

@@ -54,6 +54,7 @@ RECORDED: dict[str, Callable[[Any], bool]] = {  # what a checkpoint may say of a
     "weight_decay": _number,
     "schedule": lambda v: v in SCHEDULES,
     "augment": lambda v: isinstance(v, str),
+    "label_smoothing": lambda v: _number(v) and v < 1,
     "seed": lambda v: _count(v, least=0),
     "device": lambda v: isinstance(v, str),
 }
