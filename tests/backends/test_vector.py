@@ -120,13 +120,10 @@ def _twice(typing, pointer):
 
 
 CACHED = """
-import os, sys
-from deepkit.backends.numba import cache, winograd
 
+from deepkit.backends.numba import cache, winograd
 winograd._multiply_tiles.address("f4")
-found = sum(len([f for f in fs if "multiply_tiles" in f and f.endswith(".nbc")])
-            for _, _, fs in os.walk(cache.CACHE_FOLDER))
-print(winograd._multiply_tiles.compiled["f4"].cache_hits, found)
+print(*[name for name in cache.compiled if "multiply_tiles" in name])
 """
 
 
@@ -140,5 +137,5 @@ def test_kernels_of_vectors_come_from_the_cache(tmp_path):
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        said.append(done.stdout.split())
-    assert said == [["0", "1"], ["1", "1"]]
+        said.append(len(done.stdout.split()))
+    assert said == [1, 0]  # compiled, and then found
