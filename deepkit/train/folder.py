@@ -143,7 +143,7 @@ class RunFolder(Callback):
         from .. import plot
         from ..ops import cross_entropy
 
-        title = self.title or type(run.model).__name__
+        title = _drawable(self.title or type(run.model).__name__)
         entropy = run.loss is cross_entropy
         plot.learning_curves(
             run.history,
@@ -163,7 +163,7 @@ class RunFolder(Callback):
             found.predictions,
             self.path / ERRORS,
             f"{title}: misclassified test images",
-            classes=self.classes,
+            classes=self.classes and tuple(map(_drawable, self.classes)),
             confidences=found.confidences,
         )
 
@@ -179,6 +179,11 @@ class RunFolder(Callback):
             f"out: {self.path} cannot be written ({error.strerror or error}); "
             "a folder that can take files was expected"
         )
+
+
+def _drawable(name: str) -> str:
+    """A name with an escape for every byte that is no text, which no font has."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def summary(run: Run) -> str:

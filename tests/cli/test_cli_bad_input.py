@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from cli.commands import FAST, refused
 
@@ -156,6 +157,12 @@ def test_a_folder_whose_name_is_no_text(tmp_path):
         about = json.load(file)
     assert os.fsencode(about["command"][-1]) == out
     done = command("eval", out, "--device", "numpy")
+    assert (done.returncode, done.stderr) == (0, b"")
+    data = os.fsencode(tmp_path) + b"/d\xff.npz"
+    with open(data, "wb") as file:
+        np.savez(file, images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 4)
+    again = out + b"2"
+    done = command("train", "mlp", *FAST, "--epochs", "1", "--data", data, "--out", again)
     assert (done.returncode, done.stderr) == (0, b"")
     refusal = command("train", "mlp", *FAST, "--out", out)
     assert refusal.returncode == 2
