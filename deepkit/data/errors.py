@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -22,6 +23,7 @@ def reading(what: str, path: str | PathLike[str]) -> Iterator[None]:
     The block should do little else: on damaged bytes gzip, zip, tar and npy readers raise whatever
     their parsing stumbles over, so that every exception is taken for the file's.
     """
+    check_kind(what, path)
     try:
         yield
     except DataError:
@@ -36,6 +38,12 @@ def reading(what: str, path: str | PathLike[str]) -> Iterator[None]:
         raise DataError(f"{what}: {path} {state} ({reason(error)})") from error
     except Exception as error:
         raise DataError(f"{what}: {path} is damaged ({reason(error)})") from error
+
+
+def check_kind(what: str, path: str | PathLike[str]) -> None:
+    """DataError for a pipe or a device, which a reader would wait on for ever."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise DataError(f"{what}: {path} is neither a regular file nor a folder")
 
 
 def reason(error: BaseException) -> str:

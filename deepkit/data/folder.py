@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, reading, reason
+from .errors import DataError, check_kind, reading, reason
 from .resize import check_size, pair
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -123,6 +123,7 @@ class _decoding:
 
     def __enter__(self) -> Any:
         Image = _pillow()
+        check_kind(self.what, self.file)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)

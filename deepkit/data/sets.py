@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import download, readers
-from .errors import DataError, reading
+from .errors import DataError, check_kind, reading
 from .folder import image_folder, subfolders
 from .readers import Images, Labels, Pair, described
 from .resize import bilinear, pair, to_uint8
@@ -161,6 +161,7 @@ def _load_path(name: str, split: str | None, size: int | tuple[int, int] | None)
             f"data: {name!r} is neither a data set ({', '.join(known)}) nor a file or folder"
             + (f"; did you mean {near[0]!r}?" if near else "")
         )
+    check_kind("data", path)
     stem = path.resolve().name.split(".")[0]
     if path.is_dir():
         if _holds_idx(path):

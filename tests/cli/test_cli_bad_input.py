@@ -181,12 +181,40 @@ def test_a_name_that_the_terminal_cannot_show(tmp_path, environment):
     assert done.stdout.rstrip().endswith((b"D\\xfc", b"D\\udcc3\\udcbc"))
 
 
-def command(*arguments, **environment):
+def command(*arguments, timeout=None, **environment):
     run = [sys.executable, "-m", "deepkit", *arguments]
-    return subprocess.run(run, env=os.environ | environment, capture_output=True, check=False)
+    env = os.environ | environment
+    return subprocess.run(run, env=env, capture_output=True, check=False, timeout=timeout)
 
 
 def test_a_line_that_a_stream_cannot_hold_is_escaped():
     stream = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
     print_line("D\xfc", stream)
     assert stream.buffer.getvalue().decode().splitlines() == ["D\\xfc"]
+
+
+# files that are none ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize(
+    "name",
+    ["d.npz", "train-images-idx3-ubyte", "data_batch_1.bin", "folder/data_batch_1.bin.gz"]
+    + ["folder/a/x.png", "folder/a/y.jpg", "checkpoint.safetensors"],
+)
+def test_a_pipe_is_not_waited_on(tmp_path, name):
+    """In a process of its own, which can be ended where it waits."""
+    pipe = tmp_path / name
+    pipe.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(pipe)
+    given = tmp_path / "folder" if "folder" in name else pipe
+    if name.endswith("safetensors"):
+        runs = [("eval", given), ("train", "--resume", given)]
+    else:
+        runs = [("train", "mlp", "--data", given, "--out", tmp_path / "a")]
+    for arguments in runs:
+        done = command(*arguments, timeout=30)
+        assert done.returncode == 2
+        assert done.stderr.decode().count("\n") == 1
+        assert os.fsencode(pipe) in done.stderr
+    assert not (tmp_path / "a").exists()
