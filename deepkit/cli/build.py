@@ -80,17 +80,23 @@ def check_model(name: str) -> None:
         raise UsageError(f"unknown model '{name}'{hint}   (models: {', '.join(known)})")
 
 
-def plan_for(name: str, shape: Shape, classes: tuple[str, ...]) -> Plan:
-    """The model of that name for images of this shape, which it may want in another size."""
+def plan_for(
+    name: str, shape: Shape, classes: tuple[str, ...] = (), count: int | None = None
+) -> Plan:
+    """The model of that name for images of this shape, which it may want in another size.
+
+    count: how many classes there are, where their names do not matter.
+    """
     from .. import models
 
     check_model(name)
     height, width, channels = shape
+    count = len(classes) if count is None else count
     if name == "mlp":
-        return Plan(name, (height * width * channels, *HIDDEN, len(classes)), {}, shape, classes)
+        return Plan(name, (height * width * channels, *HIDDEN, count), {}, shape, classes)
     side = _side(name, height, width)
     parameters = inspect.signature(models.MODELS[name]).parameters
-    options: dict[str, Any] = {"classes": len(classes)}
+    options: dict[str, Any] = {"classes": count}
     options |= {"channels": channels} if "channels" in parameters else {}
     options |= {"size": side} if side is not None and "size" in parameters else {}
     seen = shape if side is None else (side, side, channels)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+MOST = 2**63 - 1  # what a counter holds
+LONGEST = 2**31 - 1  # pixels in a row
+
 
 def whole(least: int) -> Callable[[str], int]:
-    """A whole number of at least `least`."""
+    """A whole number of at least `least`, and below 2^63."""
 
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(
-                f"a whole number of at least {least} was expected, not '{text}'"
-            )
+        if not least <= value <= MOST:
+            bound = f"of at least {least}" if value < least else "below 2^63"
+            raise argparse.ArgumentTypeError(f"a whole number {bound} was expected, not '{text}'")
         return value
 
     return convert
@@ -49,7 +51,7 @@ def shape(text: str) -> tuple[int, ...]:
         found = tuple(int(d) for d in text.split(","))
     except ValueError:
         found = ()
-    if not found or min(found) < 1:
+    if not found or min(found) < 1 or max(found) > LONGEST:
         raise argparse.ArgumentTypeError(
             f"whole numbers with commas, such as 28,28,1 (height, width, channels), were expected, "
             f"not '{text}'"

@@ -41,6 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
     if len(seen) != 3:
         raise UsageError(f"--input: height, width and channels were expected, not {seen}")
     known = 10 if name in INPUTS or name in SMALL else 1000
-    plan = plan_for(name, seen, tuple(map(str, range(arguments.classes or known))))
+    plan = plan_for(name, seen, count=arguments.classes or known)
     print(summary(plan.build(), seen))
     return 0

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from cli.commands import FAST, refused
+from cli.commands import FAST, ran, refused
 
 from deepkit import checkpoint
 from deepkit.train.progress import print_line
@@ -143,6 +143,30 @@ def test_augmentations_keep_within_bounds(capsys, tmp_path, word):
     assert f"--augment {word}: augment: " in said
     assert len(said) < 150
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet5", "alexnet", "vgg11", "googlenet", "resnet18"])
+def test_a_summary_takes_no_memory_for_classes(capsys, model):
+    """A hundred trillion of them: a list of their names would not fit."""
+    code, out, _ = ran(capsys, "summary", model, "--classes", 10**14)
+    assert code == 0
+    total = next(line for line in out.splitlines() if line.startswith("total"))
+    assert int(total.split()[1].replace(",", "")) > 10**14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["summary", "alexnet", "--classes", "1" + "0" * 400], "--classes: a whole number below"),
+        (["summary", "lenet5", "--input", "1" + "0" * 400 + ",28,1"], "--input: whole numbers"),
+        (["train", "mlp", *FAST, "--size", "9" * 400], "--size: whole numbers"),
+        (["train", "mlp", *FAST, "--epochs", "9" * 400], "--epochs: a whole number below 2^63"),
+        (["train", "mlp", *FAST, "--seed", str(2**63)], "--seed: a whole number below 2^63"),
+    ],
+)
+def test_numbers_too_large_to_count_are_one_sentence(capsys, tmp_path, arguments, part):
+    more = ["--out", tmp_path / "a"] if arguments[0] == "train" else []
+    assert part in refused(capsys, *arguments, *more)
 
 
 # names that are no text ---------------------------------------------------------------------------
