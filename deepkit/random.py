@@ -7,6 +7,8 @@ on the host a counter of this module, on a device a small tensor that captured s
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,18 @@ def next_key(backend: Backend) -> Tensor:
         with aside():
             state = _states[backend.name] = tensor_on(backend, np.array([_seed, 0], np.int64))
     return registry["next_key_"](state)
+
+
+@contextlib.contextmanager
+def untouched(backend: Backend) -> Iterator[None]:
+    """Whatever is drawn inside, on the host or on a backend without values: as if it had not been."""
+    global _host_draws
+    before = _host_draws
+    try:
+        yield
+    finally:
+        _host_draws = before
+        _states.pop(backend.name, None)
 
 
 def get_state() -> dict[str, Any]:

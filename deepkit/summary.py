@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Backend
+from . import random
+from .backends import Backend, device
 from .nn import Identity, Module
 from .nn.parameter import Parameter
 from .tape import Buffer, Tensor, no_grad, registry
@@ -148,8 +149,9 @@ def _look(op: str, out: Stub, ins: Sequence[Any], params: dict[str, Any]) -> Non
 
 @contextmanager
 def _shadowed(model: Module, backend: Shapes) -> Iterator[None]:
-    """The model in eval(), with parameters and buffers that are shapes alone; then as it was."""
-    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
+    """The model in eval(), with tensors that are shapes alone; then as it was."""
+    members = [t for module in model.modules() for _, t in module._members(Tensor)]
+    tensors = {id(t): t for t in members}.values()  # parameters, buffers and mere attributes
     modules = [(module, dict(vars(module))) for module in model.modules()]
     kept = []
     try:
@@ -296,7 +298,7 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
     backend = Shapes()
     dtype = next((p.dtype for p in model.parameters()), FLOAT)
     whole = Stub((1, *lengths), dtype, (1, 1) if len(lengths) == 3 else None)
-    with _shadowed(model, backend), no_grad():
+    with _shadowed(model, backend), device(backend), random.untouched(backend), no_grad():
         recorder = _Recorder(model, backend)
         model(Tensor(whole, backend, whole.shape, dtype))
     return Summary(model, lengths, recorder.rows)

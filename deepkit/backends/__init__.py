@@ -315,7 +315,7 @@ def devices() -> list[str]:
 
 def current() -> Backend:
     """The backend on which new tensors and modules are born."""
-    return get(getattr(_born, "name", None) or _process_default)
+    return get(getattr(_born, "backend", None) or _process_default)
 
 
 def set_device(name: str) -> None:
@@ -325,14 +325,14 @@ def set_device(name: str) -> None:
 
 
 @contextlib.contextmanager
-def device(name: str) -> Iterator[None]:
+def device(name: str | Backend) -> Iterator[None]:
     """`with device("numba"):` new tensors and modules are born there, in this thread."""
-    before = getattr(_born, "name", None)
-    _born.name = get(name).name
+    before = getattr(_born, "backend", None)
+    _born.backend = get(name)
     try:
         yield
     finally:
-        _born.name = before
+        _born.backend = before
 
 
 def set_num_threads(count: int) -> None:

@@ -251,6 +251,31 @@ def test_any_module_is_summed_up_and_stays_as_it_was():
     assert model(dk.ones(2, 9, 9, 1)).shape == (2, 5, 5, 1)
 
 
+class Maker(nn.Module):
+    """Makes tensors as it goes, draws random numbers, and has one that is no buffer."""
+
+    def __init__(self):
+        self.a, self.factor = nn.Linear(5, 4), dk.tensor([2.0, 3.0, 4.0, 5.0])
+
+    def forward(self, x):
+        kept = dk.ops.dropout(self.a(x) * self.factor, 0.5, training=True)
+        return kept @ dk.ones(4, 3) + dk.rand(3) + dk.zeros(3)
+
+
+@pytest.mark.parametrize("device", dk.devices())
+def test_tensors_that_are_made_on_the_way_are_shapes_too(device):
+    with dk.device(device):
+        dk.seed(3)
+        model, before = Maker(), dk.random.get_state()
+        table = dk.summary(model, (5,))
+        assert table.rows[-1].shape == (4,)
+        assert table.rows[0].shape == (3,)
+        assert dk.zeros(1).device == device
+        assert dk.random.get_state() == before
+        y = model(dk.ones(2, 5))
+    assert (y.shape, y.device, model.factor.numpy().tolist()) == ((2, 3), device, [2, 3, 4, 5])
+
+
 def test_the_receptive_field_is_where_the_gradient_goes():
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3, stride=2, padding=1),
