@@ -55,7 +55,7 @@ def next_key(backend: Backend) -> Tensor:
 
 @contextlib.contextmanager
 def untouched(backend: Backend) -> Iterator[None]:
-    """Whatever is drawn inside, on the host or on a backend without values: as if it had not been."""
+    """What is drawn inside, on the host or on a backend without values, was never drawn."""
     global _host_draws
     before = _host_draws
     try:
