@@ -8,12 +8,13 @@ Ctrl-C is 130, as shells have it; what is left is a bug, and shows its traceback
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 COMMANDS = {
     "train": "train a model on a data set, into a folder",
@@ -30,6 +31,10 @@ class UsageError(Exception):
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence, with the nearest option that exists."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Without argparse's silence about an output that cannot be written."""
+        print(message, end="", file=file or sys.stderr)
 
     def error(self, message: str) -> NoReturn:
         hint = ""
@@ -58,18 +63,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     name = given[0] if given and given[0] in COMMANDS else ""
     try:
-        return _run(name, given)
-    except SystemExit as stop:  # argparse: after --help and --version
-        return int(stop.code or 0)
+        try:
+            code = _run(name, given)
+        except SystemExit as stop:  # argparse: after --help and --version
+            code = int(stop.code or 0)
+        sys.stdout.flush()  # a disk that is full is found here, not after the end
+        return code
     except KeyboardInterrupt as stop:
         return _say(name, str(stop) or "interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 141
     except Exception as error:
         if "DEEPKIT_TRACEBACK" in os.environ or not isinstance(error, user_errors()):
             raise
+        try:
+            sys.stdout.flush()
+        except OSError:  # or Python would try again at its end, and complain once more
+            _forget_output()
         return _say(name, _sentence(error), 2)
+
+
+def _forget_output() -> None:
+    """What is still to be written goes nowhere."""
+    with contextlib.suppress(OSError):  # a stdout that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(name: str, given: list[str]) -> int:
@@ -95,7 +113,6 @@ def _run(name: str, given: list[str]) -> int:
     )
     command.add_arguments(parser)
     code: int = command.run(parser.parse_args(given[1:]))
-    sys.stdout.flush()
     return code
 
 

@@ -242,3 +242,23 @@ def test_a_pipe_is_not_waited_on(tmp_path, name):
         assert done.stderr.decode().count("\n") == 1
         assert os.fsencode(pipe) in done.stderr
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["eval", "--help"], []])
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_help_that_cannot_be_written_is_no_success(tmp_path, arguments, buffered):
+    """The process may write no byte into a file, as on a disk that is full."""
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from deepkit.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    run = [sys.executable, "-c", code, *arguments]
+    env = {**os.environ, "PYTHONUNBUFFERED": buffered, "PYTHONDONTWRITEBYTECODE": "1"}
+    with open(tmp_path / "out", "w") as out:
+        done = subprocess.run(run, stdout=out, stderr=subprocess.PIPE, text=True, env=env)
+    assert done.returncode == 2
+    assert "the output cannot be written (File too large)" in done.stderr
+    assert done.stderr.count("\n") == 1
