@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .. import ops
 from ..nn.parameter import Run, runs
-from ..ops.common import tensor_on
+from ..ops.common import promoted, tensor_on
 from ..tape import Tensor, no_grad
 
 
@@ -20,8 +20,9 @@ def _with_gradients(name: str, params: Tensor | Iterable[Tensor]) -> tuple[list[
 def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
     """g = g * min(1, max_norm / (norm + 1e-6)), norm = sqrt(the sum of all squares) -> norm, ().
 
-    Over all gradients together, in place; parameters without a gradient do not count.  The norm
-    before the clipping stays on the device, so that this can be part of a captured step.
+    Over all gradients together, of both float types too, in place; parameters without a gradient
+    do not count.  The norm before the clipping stays on the device, so that this can be part of a
+    captured step.
     Pascanu, Mikolov, Bengio 2013; as PyTorch's clip_grad_norm_.
     """
     if not max_norm >= 0:
@@ -30,10 +31,22 @@ def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> Tensor
     if not found:
         return tensor_on(given[0].backend, 0.0, given[0].dtype)
     with no_grad():
-        norm = ops.l2_norm(*[run.gradients for run in found])
+        norm = _norm([run.gradients for run in found])
         for run in found:
-            ops.clip_step(run.gradients, norm, max_norm=float(max_norm))
+            g = run.gradients
+            own = norm if norm.dtype == g.dtype else norm.astype(g.dtype)
+            ops.clip_step(g, own, max_norm=float(max_norm))
     return norm
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """Of all of them together, in the widest dtype that one has."""
+    dtypes = list(dict.fromkeys(g.dtype for g in gradients))
+    if len(dtypes) == 1:
+        return ops.l2_norm(*gradients)
+    widest = promoted(dtypes)
+    norms = [ops.l2_norm(*[g for g in gradients if g.dtype == dtype]) for dtype in dtypes]
+    return ops.l2_norm(*[norm.astype(widest) for norm in norms])
 
 
 def clip_grad_value(params: Tensor | Iterable[Tensor], limit: float) -> None:

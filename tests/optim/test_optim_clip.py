@@ -36,6 +36,25 @@ def test_the_norm_is_clipped_as_in_pytorch(max_norm, skip):
             np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("device", dk.devices())
+def test_gradients_of_both_float_types_have_one_norm(device):
+    ours = [
+        dk.zeros(*shape, device=device, dtype=dtype, requires_grad=True)
+        for shape, dtype in (((3,), "float32"), ((2, 2), "float64"), ((4,), "float32"))
+    ]
+    rng = np.random.default_rng(5)
+    given = [rng.standard_normal(p.shape).astype(p.dtype) for p in ours]
+    step = dk.capture(lambda: optim.clip_grad_norm(ours, 0.5))
+    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in given))
+    for _ in range(2):  # the second is a replay
+        for p, g in zip(ours, given, strict=True):
+            p.grad = dk.tensor(g, device)
+        np.testing.assert_allclose(step().item(), norm, rtol=1e-6)
+        for p, g in zip(ours, given, strict=True):
+            assert p.grad.dtype == g.dtype
+            np.testing.assert_allclose(p.grad.numpy(), g * (0.5 / norm), rtol=1e-5)
+
+
 def test_values_are_clipped():
     ours, _ = gradients((0,))
     before = [None if p.grad is None else p.grad.numpy() for p in ours]
