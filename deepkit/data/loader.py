@@ -25,7 +25,8 @@ class Loader:
         Loader(images, labels, 64)
         Loader(dataset, batch_size=64)      # a Dataset brings labels and the number of classes
 
-    x is float32 in [0, 1] where the images are uint8, else of their own float type; y is int64.
+    x is float32 in [0, 1] where the images are uint8, else of their own float type (float32 where
+    they are lists of numbers); y is int64.
     The order of a pass depends on (seed, epoch) alone, and the random numbers that
     ``augment(images, rng) -> images`` gets for a batch (as stored, before scaling) on (seed, epoch,
     index of the batch) alone. `epoch` counts the full passes, and may be set. Each ``iter`` starts
@@ -58,8 +59,8 @@ class Loader:
                 f"labels, and batch_size=...; got a {type(images).__name__} and "
                 f"{'no labels' if labels is None else f'a {type(labels).__name__} as labels'}"
             )
-        self.images: NDArray[Any] = np.asarray(images)
-        self.labels: NDArray[np.int64] = _labels(np.asarray(labels))
+        self.images: NDArray[Any] = _array("images", images)
+        self.labels: NDArray[np.int64] = _labels(_array("labels", labels))
         self.batch_size = _whole("batch_size", batch_size, at_least=1)
         self.shuffle = shuffle
         self.drop_last = drop_last
@@ -172,6 +173,16 @@ class Loader:
 
     def _stream(self, *key: int) -> np.random.Philox:
         return np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=key))
+
+
+def _array(what: str, values: ArrayLike) -> NDArray[Any]:
+    """The values as an array; numbers in lists are float32 as images, as `dk.tensor` has it."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"Loader: the {what} form no array: {error}") from None
+    listed = what == "images" and isinstance(values, list | tuple)
+    return array.astype(np.float32) if listed and array.dtype in (np.int64, np.float64) else array
 
 
 def _labels(labels: NDArray[Any]) -> NDArray[np.int64]:

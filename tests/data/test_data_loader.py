@@ -95,6 +95,23 @@ def test_types_and_scale():
     assert next(rows.batches())[0].shape == (4, 12)
 
 
+def test_lists_of_numbers_are_float32():
+    for images in ([[0, 1], [1, 0]], [[0.5, 1.0], [1.0, 0.0]], [(0, 1), (1, 0)]):
+        loader = Loader(images, [0, 1], 2, shuffle=False)
+        ((x, y),) = loader.batches()
+        assert (x.dtype, y.dtype) == (np.float32, np.int64)
+        np.testing.assert_array_equal(x, images)
+    pictures = list(np.full((2, 3, 3, 1), 255, np.uint8))
+    ((x, _),) = Loader(pictures, [0, 1], 2).batches()
+    np.testing.assert_array_equal(x, np.ones((2, 3, 3, 1), np.float32))
+
+
+def test_lists_that_form_no_array_are_one_sentence():
+    with pytest.raises(DataError) as error:
+        Loader([[1.0], [1.0, 2.0]], [0, 1], 2)
+    assert one_sentence(error).startswith("Loader: the images form no array: ")
+
+
 def test_a_batch_is_a_copy_of_its_own():
     images = np.ones((8, 2, 2, 1), np.float32)
     for x, y in Loader(images, np.zeros(8, int), 4, shuffle=False).batches():

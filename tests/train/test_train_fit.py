@@ -311,3 +311,12 @@ def test_normalize_refuses_other_channels():
         Normalize(0.5, 0.2)(dk.zeros(2, 4, 4, 3))
     with pytest.raises(ValueError, match="above 0"):
         Normalize(0.5, 0.0)
+
+
+def test_plain_lists_are_data():
+    dk.seed(0)
+    model = nn.Sequential(nn.Linear(2, 8, activation="tanh"), nn.Linear(8, 2))
+    xor = ([[0, 0], [0, 1], [1, 0], [1, 1]] * 8, [0, 1, 1, 0] * 8)
+    optimizer = dk.optim.Adam(model.parameters(), lr=0.05)
+    history = fit(model, xor, xor, epochs=60, optimizer=optimizer, progress=False)
+    assert history.last["errors"] == 0
