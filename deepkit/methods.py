@@ -225,7 +225,7 @@ class Methods:
     @explained
     def flatten(self, start: int = 0) -> Tensor:
         """Join the axes from `start` on: (A, B, C).flatten(1) -> (A, B * C)."""
-        return registry["reshape"](self, (*self.shape[:start], -1))
+        return registry["reshape"](self, (*self.shape[:start], math.prod(self.shape[start:])))
 
     def transpose(self, *axes: Any) -> Tensor:
         """y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]; without arguments, all in reverse."""

@@ -105,7 +105,7 @@ class Op(Card):
         except TypeError:
             refuse(self.name, self.prepare, args, options)
             raise
-        if self.composite:
+        if self.composite or isinstance(prepared, Tensor):  # which other ops have given
             return prepared
         return self.run(*prepared)
 

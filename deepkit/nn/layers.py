@@ -355,7 +355,7 @@ class Flatten(Module):
     """x (N, ...) -> (N, everything else), row by row, channels last."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape((x.shape[0], -1))
+        return x.flatten(1)
 
 
 class Identity(Module):

@@ -126,10 +126,12 @@ def _linear_cost(x: Shape, w: Shape, b: Shape | None, **_: Any) -> tuple[float, 
 def linear(x: Any, w: Any, b: Any = None, activation: str | None = None) -> Any:
     """y[n, o] = act(b[o] + sum_i w[o, i] * x[n, i]).
 
-    x (N, ..., in), w (out, in), b (out,) or None -> (N, ..., out).
+    x (N, ..., in) or (in,), w (out, in), b (out,) or None -> (N, ..., out) or (out,).
     activation: None, "relu", "tanh" or "sigmoid", computed in the same pass.
     """
     x, w = tensor_in("linear", x), tensor_in("linear", w, "w")
+    if x.ndim == 1 and w.ndim == 2:
+        return linear(x.expand_dims(0), w, b, activation).reshape((w.shape[0],))
     return (x, w, b), dict(activation=checked_activation("linear", activation))
 
 

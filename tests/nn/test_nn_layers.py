@@ -160,6 +160,39 @@ def test_flatten_keeps_the_batch():
     assert nn.Flatten()(dk.ones(3, 4, 5, 2)).shape == (3, 40)
 
 
+@pytest.mark.parametrize("device", dk.devices())
+def test_flatten_takes_no_images(device):
+    x = dk.zeros(0, 4, 4, 2, device=device)
+    assert x.flatten(1).shape == nn.Flatten()(x).shape == (0, 32)
+    assert x.flatten().shape == (0,)
+    assert dk.zeros(3, 0, 2, device=device).flatten(1).shape == (3, 0)
+    assert dk.tensor(2.0, device).flatten().shape == (1,)
+
+
+@pytest.mark.parametrize("device", dk.devices())
+@pytest.mark.parametrize("captured", [False, True])
+def test_linear_takes_one_example_without_a_batch(device, captured):
+    layer, theirs = nn.Linear(5, 3, activation="tanh").to(device), torch.nn.Linear(5, 3)
+    theirs.load_state_dict({k: torch.tensor(v) for k, v in layer.state_dict().items()})
+    values = np.random.default_rng(2).standard_normal(5).astype(np.float32)
+
+    def step(x):
+        y = layer(x)
+        layer.zero_grad()
+        (y * y).sum().backward()
+        return y
+
+    y = (dk.capture(step) if captured else step)(dk.tensor(values, device))
+    expected = torch.tanh(theirs(torch.tensor(values)))
+    (expected**2).sum().backward()
+    assert y.shape == (3,)
+    np.testing.assert_allclose(y.numpy(), expected.detach().numpy(), rtol=1e-5)
+    for p, q in zip(layer.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(dk.ShapeError, match="x has 4 features but w expects 5"):
+        layer(dk.zeros(4, device=device))
+
+
 def test_dropout_drops_in_training_only():
     dk.seed(0)
     layer = nn.Dropout(0.25)
