@@ -114,7 +114,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from this checkpoint, bit for bit, in its folder and with its options",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the run that is in the folder"
+        "--overwrite",
+        action="store_true",
+        help="replace the run that is in the folder, once the first epoch is done",
     )
     parser.add_argument(
         "--no-capture", action="store_true", help="run every step eagerly: same numbers, slower"
@@ -298,6 +300,8 @@ def _classes(train: Dataset, plan: Plan) -> str:
 
 
 def _interrupted(folder: RunFolder) -> str:
+    if folder.replaces:
+        return f"interrupted before the end of an epoch; {folder.path} holds the earlier run still"
     if not folder.saved:
         return f"interrupted before the end of an epoch; {folder.path} holds no checkpoint"
     return (

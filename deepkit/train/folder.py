@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -38,7 +39,8 @@ class RunFolder(Callback):
     errors.png               a contact sheet of misclassified test images
 
     A folder that is not empty is refused, unless the run was resumed from its checkpoint, or with
-    `overwrite`, which removes these files of an earlier run and nothing else. (A run that ended
+    `overwrite`, which removes these files of an earlier run and nothing else, once the first
+    checkpoint of the new one is written: until then the earlier run is whole. (A run that ended
     before its first epoch did leaves run.json alone: that counts as empty.)
     """
 
@@ -54,6 +56,7 @@ class RunFolder(Callback):
         self.path, self.overwrite = Path(path), overwrite
         self.title, self.classes, self.about = title, classes, dict(about or {})
         self.saved = 0  # the epoch of the checkpoint
+        self.replaces = False  # whether an earlier run is still there, until the first checkpoint
         self._held: int | None = None  # the folder's descriptor, while a run holds it
 
     def check(self, resumed: str | PathLike[str] | None = None) -> None:
@@ -82,8 +85,10 @@ class RunFolder(Callback):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._hold()
-            for name in () if own else FILES:
-                (self.path / name).unlink(missing_ok=True)
+            earlier = any((self.path / name).exists() for name in FILES if name != ABOUT)
+            self.replaces = earlier and not own
+            if self.replaces and not os.access(self.path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise self._unwritable(error) from error
         self.about |= {
@@ -92,7 +97,8 @@ class RunFolder(Callback):
             "platform": platform.platform(),
             "started": now(),
         }
-        self._describe(run)
+        if not self.replaces:
+            self._describe(run)
 
     def _hold(self) -> None:
         """One run at a time in a folder; the system lets go when the process ends."""
@@ -116,12 +122,20 @@ class RunFolder(Callback):
         try:
             run.save(self.path / CHECKPOINT)
             self.saved = run.epoch
+            if self.replaces:
+                for name in FILES:
+                    if name != CHECKPOINT:
+                        (self.path / name).unlink(missing_ok=True)
+                self.replaces = False
+                self._describe(run)
             run.history.to_csv(self.path / CSV)
             run.history.to_jsonl(self.path / JSON_LINES)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def on_train_end(self, run: Run) -> None:
+        if self.replaces:  # a resumed run that had no epoch to go
+            self.on_epoch_end(run)
         self.about["finished"] = now()
         self._describe(run)
         run.say(f"{summary(run)}; the run is in {self.path}")

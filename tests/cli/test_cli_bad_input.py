@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from cli.commands import FAST, ran, refused
+from cli.commands import FAST, ran, refused, train
 
 from deepkit import checkpoint
+from deepkit.train import RunFolder
 from deepkit.train.progress import print_line
 
 # checkpoints with a right checksum and wrong values -----------------------------------------------
@@ -262,3 +263,20 @@ def test_help_that_cannot_be_written_is_no_success(tmp_path, arguments, buffered
     assert done.returncode == 2
     assert "the output cannot be written (File too large)" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_that_diverges_or_is_cut_leaves_the_earlier_one(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "a"
+    assert train(capsys, out, "--quiet")[0] == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    more = ["--optimizer", "sgd", "--lr", "1e38", "--schedule", "constant", "--overwrite"]
+    assert "the loss became" in refused(capsys, "train", "mlp", *FAST, "--out", out, *more)
+    monkeypatch.setattr(RunFolder, "on_epoch_end", interrupted)
+    code, _, err = train(capsys, out, "--overwrite", "--quiet")
+    assert code == 130
+    assert "holds the earlier run still" in err
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def interrupted(self, run):
+    raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import pytest
 from train.small import TEST, TRAIN, small_model
 
 from deepkit import plot
-from deepkit.train import RunFolder, RunFolderError, fit
+from deepkit.train import RunFolder, RunFolderError, TrainingError, fit
 from deepkit.train.folder import FILES
 
 PIL = pytest.importorskip("PIL.Image")
@@ -54,16 +54,46 @@ def test_a_folder_that_is_not_empty_is_refused_before_training(tmp_path):
 def test_overwriting_removes_the_earlier_run_and_nothing_else(tmp_path):
     run(tmp_path)
     (tmp_path / "thesis.txt").write_text("mine")
+    for name in FILES:
+        (tmp_path / name).touch()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     seen = []
 
     class Look(RunFolder):
-        def on_train_begin(self, r):
-            super().on_train_begin(r)
+        def on_epoch_end(self, r):
+            seen.append({p.name: p.read_bytes() for p in tmp_path.iterdir()} == before)
+            super().on_epoch_end(r)
             seen.append(sorted(p.name for p in tmp_path.iterdir()))
 
     run(Look(tmp_path, overwrite=True), epochs=1)
-    assert seen == [["run.json", "thesis.txt"]]
+    left = ["checkpoint.safetensors", "metrics.csv", "metrics.jsonl", "run.json", "thesis.txt"]
+    assert seen == [True, left]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / "run.json").read_text())["epochs_done"] == 1
+
+
+def test_an_earlier_run_outlives_one_that_comes_to_nothing(tmp_path):
+    run(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def fail(r):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(RunFolder(tmp_path, overwrite=True), callbacks=[fail])
+    model = small_model()
+    model.load_state_dict({k: v * np.nan for k, v in model.state_dict().items()})
+    with pytest.raises(TrainingError):
+        fit(model, TRAIN, TEST, out=RunFolder(tmp_path, overwrite=True), progress=False)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_finished_run_replaces_an_earlier_one_elsewhere(tmp_path):
+    run(tmp_path / "a", epochs=1)
+    run(tmp_path / "b")
+    checkpoint = tmp_path / "b" / "checkpoint.safetensors"
+    run(RunFolder(tmp_path / "a", overwrite=True), resume=checkpoint)
+    assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path):
