@@ -187,6 +187,41 @@ def float_dtypes(name: str, whole: Sequence[int], public: int) -> Callable:
     return rule
 
 
+# NumPy's numbers of the types with which every backend computes
+COMPUTING = frozenset(
+    np.dtype(code).num
+    for code in "?BiIlLqQfd"
+    if np.dtype(code) in ("bool", "uint8", "int32", "int64", "float32", "float64")
+)
+
+
+def computing(name: str, rule: Callable, whole: Sequence[int], bools: bool) -> Callable:
+    """A card's own rule, after a look at the inputs: one rule on all backends.
+
+    uint8, int32, int64, bool and the floats compute; other integer types are for holding values
+    (astype, to, reshape) and, at the positions `whole`, for labels and indices.
+    """
+
+    passed: set[tuple[Any, ...]] = set()  # looked at once: an op of microseconds runs often
+
+    def checked(*dtypes: Any, **params: Any) -> tuple[Any, ...]:
+        if dtypes in passed:
+            return rule(*dtypes, **params)
+        for i, d in enumerate(dtypes):
+            if d is None:
+                continue
+            if d.num not in COMPUTING and i not in whole:
+                raise TypeError(
+                    f"{name}: {d} holds values but does not compute; cast with x.astype('int64')"
+                )
+            if not bools and d.kind == "b":
+                raise TypeError(f"{name}: not defined for bool; cast with x.astype('int64')")
+        passed.add(dtypes)
+        return rule(*dtypes, **params)
+
+    return checked
+
+
 class Card:
     """What an op means.  `Op` in tape.py adds what it takes to run.
 
@@ -205,6 +240,9 @@ class Card:
     options     {parameter: values to draw from} for tests over random shapes
     view        no kernel runs: the output is the input's memory under another shape
     composite   the public function is itself made of ops
+    bools       whether it is defined for truth values, where `dtype` says more than floats
+    anything    whether it takes integers of every type too; see `computing`
+    called      what users call it, if that is another op, made of this one
     exact       results are equal to the reference, not just close (copies, integers)
     """
 
@@ -225,9 +263,12 @@ class Card:
         composite: bool = False,
         exact: bool = False,
         tolerance: float = 1.0,
+        bools: bool = True,
+        anything: bool = False,
+        called: str = "",
     ) -> None:
         self.prepare, self.signature = prepare, signature
-        self.name = prepare.__name__
+        self.name, self.called = prepare.__name__, called or prepare.__name__
         self.__name__, self.__doc__ = prepare.__name__, prepare.__doc__
         self.__module__, self.__signature__ = prepare.__module__, inspect.signature(prepare)
         self.ins, self.outs = parse(signature)
@@ -246,7 +287,9 @@ class Card:
                 for s in samples
             )
         ]
-        self.dtype = dtype or float_dtypes(self.name, whole, len(self.outs))
+        self.dtype = dtype or float_dtypes(self.called, whole, len(self.outs))
+        if dtype is not None and not anything:
+            self.dtype = computing(self.called, dtype, whole, bools)
         self.cost, self.samples, self.options = cost, tuple(samples), options or {}
         self.view, self.composite, self.exact = view, composite, exact
         self.tolerance = tolerance

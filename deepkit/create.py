@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .backends import current, get
+from .card import ShapeError
 from .ops.common import checked_dtype, tensor_on
 from .random import host_generator
 from .tape import Tensor, launch, mode
@@ -127,7 +129,11 @@ def from_dlpack(source: Any, device: str | None = None) -> Tensor:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     if isinstance(shape, int | np.integer):
-        return (int(shape),)
-    if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
-        shape = shape[0]
-    return tuple(int(d) for d in shape)
+        lengths: tuple[int, ...] = (int(shape),)
+    else:
+        if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
+            shape = shape[0]
+        lengths = tuple(int(d) for d in shape)
+    if math.prod(max(d, 0) for d in lengths) >= 2**59:
+        raise ShapeError(f"{lengths} is too large for any memory")
+    return lengths

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Backend, DeviceError
-from .card import Card, registry
+from .card import Card, ShapeError, registry
 from .spellings import refuse
 from .tensor import (
     Buffer,
@@ -79,7 +79,7 @@ class Call:
         for t, version in zip(outs, self.out_versions, strict=False):
             if t is not None and t.buffer.version != version:
                 raise RuntimeError(
-                    f"{self.op.name}: its output of shape {t.shape} was changed in place, so its "
+                    f"{self.op.called}: its output of shape {t.shape} was changed in place, so its "
                     "gradient would be wrong; run backward before the change"
                 )
 
@@ -87,7 +87,7 @@ class Call:
         for t, version in zip(self._read_only(), self.versions, strict=True):
             if t.buffer.version != version:
                 raise RuntimeError(
-                    f"{self.op.name}: an input of shape {t.shape} was changed in place after it "
+                    f"{self.op.called}: an input of shape {t.shape} was changed in place after it "
                     "was used, so its gradient would be wrong; run backward before the change"
                 )
 
@@ -155,10 +155,10 @@ class Op(Card):
                 backend = t.backend
             elif t.backend is not backend:
                 raise DeviceError(
-                    f"{self.name}: inputs are on '{backend.name}' and on '{t.backend.name}'; "
+                    f"{self.called}: inputs are on '{backend.name}' and on '{t.backend.name}'; "
                     f"move one of them, for example with x.to('{backend.name}')"
                 )
-        assert backend is not None, f"{self.name}: no tensor among the inputs"
+        assert backend is not None, f"{self.called}: no tensor among the inputs"
         return backend
 
     def _view(self, backend: Backend, x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -172,21 +172,18 @@ class Op(Card):
         self, backend: Backend, ins: tuple, shapes: Sequence[tuple[int, ...]], params: dict
     ) -> tuple[Tensor, ...]:
         dtypes = self.dtype(*[None if t is None else t.dtype for t in ins], **params)
+        layouts: Sequence[Any] = (None,) * len(shapes)
         if backend.arranges:
             ins, layouts = self._arrange(backend, ins, shapes, params)
+        try:
             outs = tuple(
                 [
                     Tensor(backend.empty(s, d, layout), backend, s, d, layout)
                     for s, d, layout in zip(shapes, dtypes, layouts, strict=True)
                 ]
             )
-        else:
-            outs = tuple(
-                [
-                    Tensor(backend.empty(s, d), backend, s, d)
-                    for s, d in zip(shapes, dtypes, strict=True)
-                ]
-            )
+        except ValueError:  # beyond what can be addressed, not just beyond this machine's memory
+            raise ShapeError(f"{self.called}: {shapes[0]} is too large for any memory") from None
         if self.inplace and mode.log is not None:
             for i in self.inplace:
                 if ins[i] is not None:

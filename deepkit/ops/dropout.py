@@ -68,6 +68,7 @@ def _drop_shape(x: Shape, key: Shape, *, p: float) -> tuple[Shape]:
         sample((128, 512), key(), p=0.5, bench=True),
     ),
     options=dict(p=[0.0, 0.3, 0.5, 1.0]),
+    called="dropout",
 )
 def drop(x: Any, key: Any, *, p: float) -> Any:
     """y = x / (1 - p) where an element is kept, and x * 0 where it is dropped.

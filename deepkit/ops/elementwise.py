@@ -60,6 +60,7 @@ def add(a: Any, b: Any) -> Any:
     cost=_cost(1),
     grads=(lambda g, y, a, b: g, lambda g, y, a, b: -g),
     samples=PAIRS,
+    bools=False,
 )
 def sub(a: Any, b: Any) -> Any:
     """y = a - b."""
@@ -105,6 +106,7 @@ def div(a: Any, b: Any) -> Any:
     ),
     samples=(sample(positive(4, 3), (4, 3)), sample(positive(2, 3), positive(1, 3))),
     tolerance=4,
+    bools=False,
 )
 def pow(a: Any, b: Any) -> Any:
     """y = a ** b.  d/db at a = 0 is 0, as in PyTorch.  Integers take powers from 0."""
@@ -156,6 +158,7 @@ def minimum(a: Any, b: Any) -> Any:
     dtype=_kept,
     samples=PAIRS,
     exact=True,
+    bools=False,
 )
 def share(a: Any, b: Any) -> Any:
     """y = 1 where a > b, 1/2 where a = b, else 0: whose maximum it was."""
@@ -249,8 +252,10 @@ def _unary(
 _BENCHED = (*SAMPLES, sample((64, 32, 32, 64), bench=True))
 _POSITIVE = (sample(positive(4, 3)), sample(positive(2, 3, 5)))
 
-neg = _unary("neg", "y = -x.", lambda g, y, x: -g, operations=1, dtype=_kept, exact=True)
-sign = _unary("sign", "y = -1, 0 or 1, the sign of x.", None, dtype=_kept, exact=True)
+neg = _unary(
+    "neg", "y = -x.", lambda g, y, x: -g, operations=1, dtype=_kept, exact=True, bools=False
+)
+sign = _unary("sign", "y = -1, 0 or 1, the sign of x.", None, dtype=_kept, exact=True, bools=False)
 abs = _unary("abs", "y = |x|; the gradient at 0 is 0.", lambda g, y, x: g * sign(x), dtype=_kept)
 exp = _unary("exp", "y = e^x.", lambda g, y, x: g * y, _BENCHED, tolerance=2)
 log = _unary("log", "y = ln x; -inf at 0, NaN below.", lambda g, y, x: g / x, _POSITIVE)
@@ -404,6 +409,7 @@ def prelu(x: Any, slope: Any) -> Any:
     grads=(lambda g, y, x, dtype: astype(g, x.dtype),),
     samples=(sample((4, 3), "float64"), sample((4, 3), "int64")),
     exact=True,
+    anything=True,
 )
 def astype(x: Any, dtype: Any) -> Any:
     """The values as another type.  Floats become integers by cutting off the fraction."""

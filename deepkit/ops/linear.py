@@ -54,6 +54,7 @@ def _db(g: Tensor, y: Tensor, a: Tensor, b: Tensor, ta: bool, tb: bool) -> Tenso
         sample((17, 33), (33, 19)),
         *(sample((n, n), (n, n), bench=True) for n in (128, 512, 1024)),
     ),
+    called="matmul",
 )
 def product(a: Any, b: Any, ta: bool = False, tb: bool = False) -> Any:
     """y = a @ b over the last two axes, either one read transposed; leading axes broadcast."""

@@ -11,6 +11,7 @@ from ..backends import get
 from ..card import Shape, ShapeError, axes_of, integers, op, sample
 from ..tape import Call, CaptureError, Tensor, mode
 from .common import elements, operands, tensor_in, tensor_on
+from .window import whole
 
 
 def _kept(*dtypes: Any, **_: Any) -> tuple:
@@ -172,6 +173,9 @@ def getitem(x: Any, index: Any) -> Any:
     """x[index], a copy: integers, slices, `...`, None, one or more neighbouring lists or integer
     tensors, or a boolean mask over the leading axes."""
     parts = list(index) if isinstance(index, tuple) else [index]
+    for p in parts:
+        if isinstance(p, bool | np.bool_) or (_mask_axes(p) == 0):
+            raise IndexError("x[True] and x[False] are no positions; None makes a new axis")
     ellipses = [i for i, p in enumerate(parts) if p is Ellipsis]
     used = 0
     for p in parts:
@@ -262,6 +266,8 @@ def _gather(y: Tensor, arrays: list[tuple[int, Any]]) -> Tensor:
     parts = [one if isinstance(one, Tensor) else tensor_on(y.backend, one) for _, one in arrays]
     if count == 1:
         return take(y, parts[0], axis=first)
+    # as int64, in which a small type's sums and products cannot overflow
+    parts = [one if one.dtype == np.int64 else one.astype(np.int64) for one in parts]
     index: Any = None
     for one, length in zip(parts, lengths, strict=True):
         from .elementwise import where
@@ -302,6 +308,7 @@ def _split(g: Any, y: Any, *xs: Any, asked: Any, axis: int) -> list[Any]:
     together=_split,
     cost=lambda *shapes, axis: (0.0, 2.0 * sum(elements(s) for s in shapes)),
     exact=True,
+    called="concat",
 )
 def join(*tensors: Any, axis: int) -> Any:
     """The kernel of concat: one input after the other along `axis`."""
@@ -353,12 +360,23 @@ def _unpad(g: Any, y: Any, x: Any, widths: Any, value: float) -> Any:
 def pad(x: Any, widths: Any, value: float = 0.0) -> Any:
     """x with a border of `value`: `widths` is one number, or (before, after) for every axis."""
     x = tensor_in("pad", x)
-    if isinstance(widths, int):
-        widths = ((widths, widths),) * x.ndim
-    widths = tuple((w, w) if isinstance(w, int) else (int(w[0]), int(w[1])) for w in widths)
-    if any(w < 0 for both in widths for w in both):
+    given = (widths,) * x.ndim if whole(widths) else widths
+    if not isinstance(given, tuple | list):
+        raise _no_widths(widths)
+    pairs = [(w, w) if whole(w) else w for w in given]
+    for both in pairs:
+        if not (isinstance(both, tuple | list) and len(both) == 2 and all(map(whole, both))):
+            raise _no_widths(widths)
+    if any(w < 0 for both in pairs for w in both):
         raise ShapeError(f"pad: widths must not be negative, got {widths}")
-    return (x,), dict(widths=widths, value=float(value))
+    return (x,), dict(widths=tuple((int(a), int(b)) for a, b in pairs), value=float(value))
+
+
+def _no_widths(widths: Any) -> ShapeError:
+    return ShapeError(
+        "pad: widths must be a whole number, or one or a pair (before, after) for every axis, "
+        f"not {widths!r}"
+    )
 
 
 # devices ------------------------------------------------------------------------------------------

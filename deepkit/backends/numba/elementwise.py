@@ -131,8 +131,6 @@ _BOOL = {ADD: MAXIMUM, MUL: MINIMUM, MAXIMUM: MAXIMUM, MINIMUM: MINIMUM, COPY: C
 def _apply(op: int, y: Any, a: Any, b: Any) -> None:
     dtype = y.dtype
     if dtype.kind == "b":
-        if op not in _BOOL:
-            raise TypeError("this is not defined for bool; cast with x.astype('int64')")
         op = _BOOL[op]
     for words in plan(y, a, b):
         launch(typed(_pair, dtype), dtype, y, a, b, op, *words)
@@ -324,8 +322,6 @@ def _flat(array: Any) -> int:
 
 def _map(op: int, y: Any, x: Any, p: Any = 0.0, q: Any = 0.0) -> None:
     dtype = y.dtype
-    if dtype.kind == "b" and op not in (FILL, ABS):
-        raise TypeError("this is not defined for bool; cast with x.astype('int64')")
     launch(typed(_each, dtype), dtype, op, y, x, _flat(y), word(p, dtype), word(q, dtype))
 
 
