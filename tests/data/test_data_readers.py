@@ -250,6 +250,34 @@ def test_an_npz_that_promises_terabytes_costs_nothing(tmp_path, method):
     assert expected in one_sentence(error)
 
 
+def test_an_npz_whose_directory_promises_gigabytes_costs_nothing(tmp_path):
+    """Both sizes agree, that of the zip and that of the array in it; only the bytes are missing."""
+    path, size = tmp_path / "set.npz", 4 << 30
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({size >> 20}, 1024, 1024), }}"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", npy(header, bytes(1 << 20)))
+        archive.getinfo("images.npy").file_size = len(npy(header)) + size
+        archive.writestr("labels.npy", npy(header))
+    packed = path.stat().st_size
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            readers.npz("set", path)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    assert "promises to unpack to 4,294,967,424" in one_sentence(error)
+    assert packed < 4096
+
+
+def test_an_npz_of_black_images_is_no_suspect(tmp_path):
+    """Nothing packs better: about 1030 to 1."""
+    path = tmp_path / "black.npz"
+    np.savez_compressed(path, images=np.zeros((100, 256, 256), np.uint8), labels=np.zeros(100, int))
+    assert path.stat().st_size < 100 * 256 * 256 / 900
+    assert not readers.npz("set", path)[0].any()
+
+
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_no_damage_to_an_npz_gives_anything_but_a_sentence(tmp_path_factory, data):

@@ -196,3 +196,66 @@ def test_no_images_give_no_gradient():
     del junk
     dk.ops.linear(x, w).sum().backward()
     assert not w.grad.numpy().any()
+
+
+# memory that a replay changes under a graph -------------------------------------------------------
+
+
+def test_a_graph_over_weights_that_a_replay_moved_is_refused():
+    w = nn.Parameter(np.float32([1, 2]))
+    opt = dk.optim.SGD([w], 0.5)
+
+    @dk.capture
+    def step(x):
+        opt.zero_grad()
+        (w * x).sum().backward()
+        opt.step()
+
+    for _ in range(3):  # recorded once, replayed twice
+        loss = (w * w).sum()
+        step(dk.ones(2))
+        with pytest.raises(RuntimeError, match=r"mul: an input .* was changed in place"):
+            loss.backward()
+
+
+def test_a_graph_over_an_argument_that_a_replay_changed_is_refused():
+    @dk.capture
+    def shift(x):
+        dk.ops.assign_(x, x + 1.0)
+
+    w = dk.ones(2, requires_grad=True)
+    for _ in range(3):
+        x = dk.ones(2)
+        loss = (x * w).sum()
+        shift(x)
+        assert x.tolist() == [2, 2]
+        with pytest.raises(RuntimeError, match=r"mul: an input .* was changed in place"):
+            loss.backward()
+
+
+def test_a_graph_over_an_argument_that_a_replay_only_read_is_sound():
+    read = dk.capture(lambda x: x * 3.0)
+    x, w = dk.ones(2), dk.ones(2, requires_grad=True)
+    for k in range(1, 4):
+        loss = (x * w).sum()
+        read(x)
+        loss.backward()
+        assert w.grad.tolist() == [k, k]
+
+
+def test_whether_gradients_are_recorded_is_part_of_the_key():
+    w = dk.tensor([3.0], requires_grad=True)
+
+    @dk.capture
+    def step(x):
+        y = (w * x).sum()
+        if y.requires_grad:
+            y.backward()
+        return y
+
+    for k in range(1, 4):
+        with dk.no_grad():
+            assert step(dk.ones(1)).item() == 3
+        assert step(dk.ones(1)).item() == 3
+        assert w.grad.item() == k
+    assert len(step.programs) == 2
