@@ -12,7 +12,7 @@ from data.make_files import cifar_bytes, idx_bytes, one_sentence, random_set, tr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepkit.data import DataError, readers
+from deepkit.data import DataError, DataWarning, readers
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -30,6 +30,14 @@ def test_gzip_is_known_by_its_content_not_by_its_name(tmp_path):
     images, _ = random_set(4)
     (tmp_path / "i").write_bytes(gzip.compress(idx_bytes(images)))
     np.testing.assert_array_equal(readers.idx("it", tmp_path / "i", 3), images)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_no_more_is_unpacked_than_asked_for(tmp_path, suffix):
+    path = write(tmp_path / f"file{suffix}", bytes(3 << 20))
+    for limit in (0, 1, 10, (1 << 20) + 1, 3 << 20, 1 << 30):
+        data, damage = readers.unpack("it", path, limit)
+        assert (len(data), damage) == (min(limit, 3 << 20), "")
 
 
 HEADER = struct.pack(">4B3I", 0, 0, 8, 3, 60_000, 28, 28)
@@ -178,6 +186,23 @@ def test_npz_reads_what_was_written(tmp_path, save):
     np.testing.assert_array_equal(x, colour)
     assert x.dtype.isnative
     assert classes == ("a", "b", "c")
+
+
+def test_images_with_channels_first_are_read_with_a_warning(tmp_path):
+    path, labels = tmp_path / "set.npz", np.zeros(2, int)
+    for shape in ((2, 1, 4, 5), (2, 3, 4, 5), (2, 4, 4, 9)):
+        np.savez(path, images=np.zeros(shape, np.uint8), labels=labels)
+        with pytest.warns(DataWarning, match=r"images.transpose\(0, 2, 3, 1\) turns them"):
+            assert readers.npz("it", path)[0].shape == shape
+    for shape in ((2, 4, 4, 4), (2, 1, 4, 3), (2, 2, 4, 5), (2, 5, 4, 5)):
+        np.savez(path, images=np.zeros(shape, np.uint8), labels=labels)
+        assert readers.npz("it", path)[0].shape == shape  # warnings are errors
+
+
+def test_what_is_no_zip_is_no_npz(tmp_path):
+    (tmp_path / "set.npz").write_bytes(b"images, labels")
+    with pytest.raises(DataError, match="is not an npz file"):
+        readers.npz("it", tmp_path / "set.npz")
 
 
 def nan_images():

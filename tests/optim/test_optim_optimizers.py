@@ -101,6 +101,14 @@ def test_parameters_without_gradient_stay_and_keep_their_own_count(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_neighbours_that_part_step_by_step_keep_their_own_state(case):
+    ours, theirs, rng = pair(6)
+    opt, ref = both(case, ours, theirs)
+    for skip in ((), (0,), (0, 1), (0, 1, 2), (3,), ()):
+        advance(opt, ref, ours, theirs, rng, 1, skip)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_state_continues_bit_for_bit(case):
     ours, theirs, rng = pair(2)
     opt, ref = both(case, ours, theirs)
@@ -137,6 +145,12 @@ def test_groups_have_their_own_settings():
     assert [g["lr"] for g in opt.groups] == [0.2, 0.2]
     # each group's parameters became neighbours, so two calls move all four
     assert [len(g.pieces()) for g in opt.groups] == [1, 1]
+
+
+def test_a_group_of_one_parameter_needs_no_list():
+    w, b = nn.Parameter(np.ones((2, 3))), nn.Parameter(np.ones(2))
+    opt = optim.SGD([{"params": w}, {"params": b, "lr": 0.5}], lr=0.1)
+    assert [g["params"] for g in opt.groups] == [[w], [b]]
 
 
 def test_plain_tensors_can_be_optimised():
@@ -221,6 +235,26 @@ def test_gradients_add_up_over_captured_parts_of_a_step():
         np.testing.assert_array_equal(values, replayed[name])
 
 
+def test_a_program_from_before_neighbours_parted_is_not_replayed():
+    """Its one counter for both stood still while they moved apart."""
+
+    def train(captured):
+        p, q = (nn.Parameter(np.ones(2, np.float32)) for _ in range(2))
+        opt = optim.Adam([p, q], lr=0.1)
+        step = dk.capture(opt.step) if captured else opt.step
+        for moving in ([p, q], [p], [p], [p, q], [q], [p, q]):
+            opt.zero_grad()
+            for w in moving:
+                (w * w).sum().backward()
+            step()
+        return opt.state_dict()["state"] | {"p": p.numpy(), "q": q.numpy()}
+
+    eager, replayed = train(False), train(True)
+    assert (eager["0.t"], eager["1.t"]) == (5, 4)
+    for name, values in eager.items():
+        np.testing.assert_array_equal(replayed[name], values, err_msg=name)
+
+
 def test_a_captured_step_sees_changed_settings():
     def train(captured):
         model = net()
@@ -286,6 +320,7 @@ BAD = [
     (lambda p: optim.AdamW(p, weight_decay=float("nan")), "AdamW: weight_decay .* not nan"),
     (lambda p: optim.RMSprop(p, eps=0), "RMSprop: eps must be above 0, not 0"),
     (lambda p: optim.Adagrad(p, lr_decay=-0.1), "Adagrad: lr_decay .* not -0.1"),
+    (lambda p: optim.Adagrad(p, eps=0), "Adagrad: eps must be above 0, not 0"),
     (lambda p: optim.SGD([], 0.1), "SGD: expected at least one parameter"),
     (lambda p: optim.SGD(p + p[:1], 0.1), r"a parameter of shape \(5, 3\) was given twice"),
     (lambda p: optim.SGD([p[0] * 2], 0.1), r"a float64 tensor of shape \(5, 3\) is no parameter"),

@@ -150,7 +150,14 @@ def test_a_schedule_inside_of_a_captured_step_is_an_error():
         (lambda o: optim.MultiStepLR(o, [0]), "MultiStepLR: a milestone must be"),
         (lambda o: optim.OneCycleLR(o, 0.1, 10, pct_start=2), "pct_start is a share"),
         (lambda o: optim.OneCycleLR(o, 0.1, 10, anneal="up"), "'cos' or 'linear', not 'up'"),
+        (lambda o: optim.OneCycleLR(o, 0.0, 10), "max_lr and both factors must be above 0"),
+        (lambda o: optim.OneCycleLR(o, 0.1, 10, div_factor=0), "both factors must be above 0"),
+        (lambda o: optim.OneCycleLR(o, 0.1, 10, final_div_factor=0), "both factors must be above"),
         (lambda o: optim.LinearWarmup(o, 3, start=-1), "start must be from 0 to 1"),
+        (
+            lambda o: optim.LinearWarmup(o, 3, after=optim.StepLR(optimisers()[0], 1)),
+            "`after` is of another optimiser",
+        ),
         (
             lambda o: optim.StepLR(o, 1).load_state_dict({"kind": "CosineLR"}),
             "the state is of CosineLR, not of StepLR",
@@ -160,6 +167,26 @@ def test_a_schedule_inside_of_a_captured_step_is_an_error():
 def test_bad_arguments_are_one_sentence(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(optimisers()[0])
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"t": -1}, "t is a whole number of steps, not -1"),
+        ({"t": 2**63}, "t is a whole number of steps, not 9223372036854775808"),
+        ({"t": 1.5}, "t is a whole number of steps, not 1.5"),
+        ({"bases": [0.1, float("nan")]}, "bases are learning rates, not"),
+        ({"bases": [0.1, "fast"]}, "bases are learning rates, not"),
+        ({"bases": 0.1}, "bases are learning rates, not 0.1"),
+        ({"bases": [0.1]}, "the state is of 1 groups, but this StepLR has 2"),
+    ],
+)
+def test_a_state_that_cannot_be_changes_nothing(change, sentence):
+    schedule = optim.StepLR(optimisers()[0], 2)
+    before = schedule.state_dict()
+    with pytest.raises(ValueError, match=sentence):
+        schedule.load_state_dict({**before, **change})
+    assert schedule.state_dict() == before
 
 
 def test_a_schedule_wants_an_optimiser():

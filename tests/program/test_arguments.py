@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -25,6 +26,19 @@ def test_a_returned_argument_is_a_copy(device, step):
     for v, result in zip((1.0, 2.0, 3.0), found, strict=True):
         first = result[0] if isinstance(result, tuple) else result
         assert np.all(first.numpy() == v)
+
+
+class Pair(NamedTuple):
+    left: dk.Tensor
+    right: dk.Tensor
+
+
+def test_tuples_with_names_keep_them(device):
+    swap = dk.capture(lambda pair: [Pair(pair.right, pair.left * 2.0)])
+    for k in range(3):
+        (found,) = swap(Pair(dk.tensor([float(k)]), dk.tensor([5.0])))
+        assert isinstance(found, Pair)
+        assert (found.left.item(), found.right.item()) == (5, 2 * k)
 
 
 def test_an_argument_changed_in_place_is_changed(device):
@@ -173,8 +187,10 @@ def test_modules_appended_to_a_list_are_seen(device):
     run = dk.capture(lambda x: model(x))
     assert run(x).shape == (4, 2)
     model.layers.append(nn.Linear(2, 5))
-    assert run(x).shape == (4, 5)
-    assert np.array_equal(run(x).numpy(), model(x).numpy())
+    for _ in range(3):
+        assert run(x).shape == (4, 5)
+        assert np.array_equal(run(x).numpy(), model(x).numpy())
+    assert sum(map(len, run.programs.values())) == 2  # a list that stays as it is costs nothing
 
 
 def test_modules_in_dictionaries_and_nested_lists_are_seen(device):

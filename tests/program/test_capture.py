@@ -335,6 +335,13 @@ def test_a_step_stays_on_one_device():
         step(dk.ones(2, device="numpy"))
 
 
+@pytest.mark.skipif("numba" not in DEVICES, reason="needs a second device")
+def test_arguments_are_on_one_device():
+    step = dk.capture(lambda x, y: (x * 2.0, y * 2.0))
+    with pytest.raises(dk.CaptureError, match="this one uses 'numba' and 'numpy'"):
+        step(dk.ones(2, device="numpy"), dk.ones(2, device="numba"))
+
+
 def test_unhashable_arguments_are_refused():
     with pytest.raises(dk.CaptureError, match="not set"):
         dk.capture(lambda x, s: x)(dk.ones(1), {1, 2})

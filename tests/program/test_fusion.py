@@ -157,6 +157,19 @@ def test_the_mask_of_another_tensor_stays_where_it_is(device):
         np.testing.assert_array_equal(run(x)[1].numpy(), eager)
 
 
+@EVERY
+def test_the_mask_of_a_summand_stays_where_it_is(device):
+    """A sum hands its gradient on as it is, but the pooled values are not those of the relu."""
+    rng = np.random.default_rng(0)
+    x = dk.tensor(rng.standard_normal((17, 4, 4, 2)), requires_grad=True)
+    r = dk.tensor(rng.standard_normal((17, 4, 4, 2)))
+
+    def step(x, r):
+        return (dk.grad((max_pool2d(relu(x) + r, 2) * 3.0).sum(), x),)
+
+    assert both(step, x, r).count("relu_dx") == 1
+
+
 def test_an_unknown_pass_is_refused():
     with pytest.raises(ValueError, match=r"there is no pass 'magic'   \(there are: 'activation'"):
         dk.capture(lambda x: x, fuse="magic")

@@ -258,6 +258,25 @@ def test_a_view_shares_memory_and_its_version():
 
 
 @DEVICES
+def test_values_that_change_are_read_anew(device):
+    """A backend may keep a copy in a layout of its own, but not of values of the past."""
+    x, w = dk.randn(17, 6, 6, 3, device=device), dk.randn(4, 3, 3, 3, device=device)
+    before = dk.ops.conv2d(x, w).numpy()
+    np.testing.assert_array_equal(dk.ops.conv2d(x, w).numpy(), before)
+    x.write(2 * x.numpy())
+    np.testing.assert_array_equal(dk.ops.conv2d(x, w).numpy(), 2 * before)
+
+
+@DEVICES
+@pytest.mark.parametrize("shape", [(17 * 36, 4), (4, 17, 6, 6), (17, 144), (1, 17, 6, 24), (-1,)])
+def test_results_of_a_convolution_are_reshaped_in_their_logical_order(device, shape):
+    """A backend may arrange a batch in a way of its own, which not every shape allows."""
+    x, w = dk.randn(17, 6, 6, 3, device=device), dk.randn(4, 3, 3, 3, device=device)
+    y = dk.ops.conv2d(x, w, padding=1)
+    np.testing.assert_array_equal(y.reshape(shape).numpy(), y.numpy().reshape(shape))
+
+
+@DEVICES
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float32"])
 def test_argmin_is_numpys_where_negatives_do_not_exist(dtype, device):
     kind = np.dtype(dtype)
