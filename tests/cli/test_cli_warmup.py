@@ -83,10 +83,26 @@ def test_a_second_time_there_is_nothing_to_do(capsys):
 
 def test_every_kernel_is_among_its_tasks():
     single, both = warm.tasks(("f4",)), warm.tasks(("f4", "f8"))
-    assert {task.number for task in single} == set(range(len(launch.kernels)))
+    assert {task.number for task in single} == set(range(len(warm.kernels())))
     assert set(both) > set(single)
     real = [task for task in both if "ptr" in task.kernel.kinds]
     assert len(real) == 2 * len({task.number for task in real})
+
+
+def test_kernels_are_known_by_where_they_stand_not_by_when_they_were_imported():
+    """The processes that compile import ours alone: a user's kernel, declared before them, must
+    not shift their numbers."""
+    ours = warm.kernels()
+
+    @launch.kernel
+    def of_a_user(t, n, y: launch.ptr):
+        pass
+
+    launch.kernels.insert(0, launch.kernels.pop())
+    try:
+        assert warm.kernels() == ours
+    finally:
+        launch.kernels.remove(of_a_user)
 
 
 FEW = """

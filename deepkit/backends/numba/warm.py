@@ -24,7 +24,7 @@ class Task(NamedTuple):
 
     @property
     def kernel(self) -> launch.Kernel:
-        return launch.kernels[self.number]
+        return kernels()[self.number]
 
     @property
     def name(self) -> str:
@@ -37,11 +37,18 @@ class Task(NamedTuple):
         return cache.exists(self.kernel.function, self.kernel.signature(self.real))
 
 
+def kernels() -> list[launch.Kernel]:
+    """Those of the package, in an order that every process finds, whatever it imported first;
+    kernels of users are not known to the processes that compile."""
+    own = [k for k in launch.kernels if k.function.__module__.startswith("deepkit.")]
+    return sorted(own, key=lambda k: k.function.__module__)
+
+
 def tasks(reals: tuple[str, ...]) -> list[Task]:
     """All kernels for these element types ("f4", "f8"), each function once."""
     found = {}
     for real in reals:
-        for number, kernel in enumerate(launch.kernels):
+        for number, kernel in enumerate(kernels()):
             found.setdefault((kernel, str(kernel.signature(real))), Task(number, real))
     return list(found.values())
 
