@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_a_bad_image_is_one_sentence(tmp_path, data, expected):
     text = one_sentence(error)
     assert text.startswith(f"image_folder: {tmp_path / 'a' / '2.png'} ")
     assert any(part in text for part in expected.split("|"))
+
+
+def test_a_decompression_bomb_is_refused_also_where_warnings_are_not_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns from there to twice that
+    save(tmp_path / "a" / "1.png", random_set(1, (12, 12))[0][0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataError, match="cannot be decoded .* decompression bomb"):
+            image_folder(tmp_path)
 
 
 def test_images_of_more_than_8_bits_are_refused(tmp_path):

@@ -288,6 +288,8 @@ def test_arguments_that_are_neither_arrays_nor_a_dataset_are_one_sentence(
     [
         (IMAGES[:0], LABELS[:0], {}, "images of shape (0, 4, 4, 1) are no data"),
         ([], [], {}, "images of shape (0,) are no data"),
+        (IMAGES[:0].astype(int), LABELS[:0], {}, "images of shape (0, 4, 4, 1) are no data"),
+        (DATA, None, {"num_classes": 5}, "has label 5 at index"),
         (IMAGES, LABELS[:5], {}, "6 images in images but 5 labels in labels"),
         (NAN, LABELS, {}, "images hold NaN (image 2); finite numbers were expected"),
         (INF, LABELS, {}, "images hold an infinity (image 5)"),

@@ -109,6 +109,14 @@ def test_idx_pairs_are_checked_together(tmp_path):
     assert one_sentence(error) == f"mnist: {wrong} has label 10 at index 3; 0 to 9 was expected"
 
 
+def test_labels_that_are_cut_short_are_counted_as_labels(tmp_path):
+    path = write(tmp_path / "l", idx_bytes(np.zeros(100))[:50])
+    with pytest.raises(DataError) as error:
+        readers.idx("mnist", path, 1)
+    expected = f"mnist: {path} holds 50 bytes but its header promises 108 (100 labels)"
+    assert one_sentence(error) == expected
+
+
 def test_missing_files_and_folders_in_their_place(tmp_path):
     with pytest.raises(DataError, match="nothing does not exist"):
         readers.idx("it", tmp_path / "nothing", 1)
@@ -205,9 +213,9 @@ def test_what_is_no_zip_is_no_npz(tmp_path):
         readers.npz("it", tmp_path / "set.npz")
 
 
-def nan_images():
+def images_with(value):
     images = IMAGES.astype(np.float32)
-    images[4, 1, 1] = np.nan
+    images[4, 1, 1] = value
     return images
 
 
@@ -234,8 +242,16 @@ BAD_ARRAYS = {
         "has label 2 at index",
     ),
     "NaN": (
-        {"images": nan_images(), "labels": LABELS},
+        {"images": images_with(np.nan), "labels": LABELS},
         "images hold NaN (image 4); finite numbers were expected",
+    ),
+    "infinity": (
+        {"images": images_with(np.inf), "labels": LABELS},
+        "images hold an infinity (image 4); finite numbers were expected",
+    ),
+    "minus infinity": (
+        {"images": images_with(-np.inf), "labels": LABELS},
+        "images hold an infinity (image 4); finite numbers were expected",
     ),
 }
 
@@ -254,6 +270,21 @@ def test_bad_arrays_in_an_npz_are_one_sentence(tmp_path, case):
 def npy(header, body=b""):
     text = header.encode().ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_the_versions_of_arrays_in_an_npz(tmp_path, version):
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in (("images", IMAGES), ("labels", LABELS)):
+            stream = io.BytesIO()
+            np.lib.format.write_array(stream, values, version)
+            archive.writestr(f"{name}.npy", stream.getvalue())
+    if version == (3, 0):  # only for names of fields that are not Latin-1
+        with pytest.raises(DataError, match=r"npy version \(3, 0\); 1.0 or 2.0 was expected"):
+            readers.npz("it", path)
+    else:
+        np.testing.assert_array_equal(readers.npz("it", path)[0][..., 0], IMAGES)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

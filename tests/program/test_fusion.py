@@ -122,6 +122,22 @@ def test_what_is_seen_elsewhere_is_not_fused_away(device):
 
 
 @EVERY
+def test_a_sum_with_a_batch_norm_stays_unless_relu_follows_alone(device):
+    norm, x, r = nn.BatchNorm2d(3), dk.randn(17, 4, 4, 3), dk.randn(17, 4, 4, 3)
+    for after in (
+        lambda y: (y,),
+        lambda y: (y.tanh(),),
+        lambda y: (relu(y), y * 2.0),
+        lambda y: (relu(y), relu(y)),
+    ):
+        with dk.no_grad():
+            norm.eval()
+            assert "add" in both(lambda x, r, after=after: after(norm(x) + r), x, r)
+    with dk.no_grad():
+        assert "add" not in both(lambda x, r: (relu(norm(x) + r),), x, r)
+
+
+@EVERY
 def test_a_batch_norm_does_not_pass_what_reads_its_statistics(device):
     norm, x, r = nn.BatchNorm2d(3), dk.randn(17, 4, 4, 3), dk.randn(17, 4, 4, 3)
     eager = nn.BatchNorm2d(3)
