@@ -78,6 +78,16 @@ def test_gradients_of_an_argument_are_seen_inside(device):
     assert [step(x).tolist() for _ in range(3)] == [[3, 12], [6, 24], [9, 36]]
 
 
+def test_a_gradient_that_an_argument_brings_is_added_to(device):
+    step = dk.capture(lambda x: ((x * x).sum().backward(), x.grad)[1])
+    for _ in range(3):
+        x = dk.tensor([1.0, 2.0], requires_grad=True)
+        x.grad = dk.tensor([10.0, 20.0])
+        assert step(x).tolist() == x.grad.tolist() == [12, 24]
+    y = dk.tensor([1.0, 2.0], requires_grad=True)
+    assert step(y).tolist() == [2, 4]
+
+
 def test_weights_of_a_moved_module_are_found_again(device):
     model = nn.Linear(3, 2)
     penalty = dk.capture(lambda: (model.weight * model.weight).sum())

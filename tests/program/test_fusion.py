@@ -138,6 +138,25 @@ def test_a_sum_with_a_batch_norm_stays_unless_relu_follows_alone(device):
 
 
 @EVERY
+def test_of_two_batch_norms_in_a_sum_one_takes_the_other(device):
+    """As in a residual block whose shortcut has a norm of its own."""
+    left, right, x = nn.BatchNorm2d(3), nn.BatchNorm2d(3), dk.randn(17, 4, 4, 3)
+    left.eval(), right.eval()
+    with dk.no_grad():
+        found = both(lambda x: (relu(left(x) + right(x * 2.0)),), x)
+    assert found.count("batch_norm_infer") == 2
+    assert not {"add", "relu"} & set(found)
+
+
+@EVERY
+def test_an_activation_of_another_shape_is_no_part_of_a_layer(device):
+    conv, x = nn.Conv2d(3, 4, 3), dk.randn(17, 6, 6, 3)
+    with dk.no_grad():
+        assert "relu" in both(lambda x: (relu(conv(x).reshape(17, -1)),), x)
+        assert "relu" not in both(lambda x: (relu(conv(x)).reshape(17, -1),), x)
+
+
+@EVERY
 def test_a_batch_norm_does_not_pass_what_reads_its_statistics(device):
     norm, x, r = nn.BatchNorm2d(3), dk.randn(17, 4, 4, 3), dk.randn(17, 4, 4, 3)
     eager = nn.BatchNorm2d(3)

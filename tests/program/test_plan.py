@@ -53,3 +53,9 @@ def test_the_lower_bound_is_what_lives_at_once(given_pieces):
 def test_a_chain_of_layers_needs_two_of_them():
     chain = [Piece(1024, i, i + 1) for i in range(10)]
     assert plan(chain)[1] == 2048
+
+
+def test_a_gap_takes_a_piece_of_just_its_size():
+    stays, goes, comes, large = (128, 5, 7), (128, 4, 6), (128, 3, 4), (192, 4, 7)
+    found = [Piece(*p) for p in (stays, goes, comes, large)]
+    assert plan(found)[1] == lower_bound(found) == 448

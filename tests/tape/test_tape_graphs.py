@@ -174,6 +174,22 @@ def test_one_of_several_results_of_a_call_may_have_no_part_in_y():
     near(zero, np.zeros(3))
 
 
+def test_only_what_is_asked_for_is_computed():
+    x, w = leaf(np.ones((4, 3))), leaf(np.ones((2, 3)))
+    aside = leaf(np.ones((4, 2)))
+
+    def launched(of):
+        step = dk.capture(lambda: dk.grad((dk.ops.linear(x, w) + aside.exp()).sum(), of()))
+        step()
+        return step.dump()
+
+    names = ("linear_dx(", "linear_dw(", "mul(")
+    only_x, only_w = launched(lambda: x), launched(lambda: w)
+    assert [name in only_x for name in names] == [True, False, False]
+    assert [name in only_w for name in names] == [False, True, False]
+    assert all(name in launched(lambda: [x, w, aside]) for name in names)
+
+
 def test_without_create_graph_gradients_have_no_history():
     x = leaf([1.0])
     assert not dk.grad((x * x).sum(), x).requires_grad
