@@ -245,6 +245,46 @@ def test_any_flipped_bit_is_noticed(tmp_path):
         assert found.extra == {"epoch": 3}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1},
+        {"seed": "one"},
+        {"host_draws": 1.5},
+        {"host_draws": 2**63},
+        {"devices": {"numpy": [1]}},
+        {"devices": {"numpy": [1, -1]}},
+        {"devices": None},
+    ],
+    ids=str,
+)
+def test_random_counters_that_cannot_be_are_refused_when_read(tmp_path, change):
+    path, before = tmp_path / "a.safetensors", dk.random.get_state()
+    about = {"format": 1, "extra": {}, "random": {**before, **change}}
+    text = json.dumps(about)
+    save_file({}, path, {"deepkit": text, "crc32": checkpoint._digest({}, text)})
+    with pytest.raises(CheckpointError, match="is no checkpoint of deepkit"):
+        checkpoint.load(path)
+
+
+def test_tensors_lie_aligned_in_the_file(tmp_path):
+    """So that a reader may map them into memory."""
+    path = tmp_path / "a.safetensors"
+    for width in range(1, 6):
+        model, opt, _ = make()
+        model.steps = nn.Module()
+        model.steps.register_buffer("seen", dk.tensor(np.zeros(width, np.uint8)))
+        model.steps.register_buffer("count", dk.tensor(np.int64(7)))
+        checkpoint.save(path, model, opt, note="x" * width)
+        whole = path.read_bytes()
+        (length,) = struct.unpack("<Q", whole[:8])
+        assert length % 8 == 0
+        sizes = {"F32": 4, "I64": 8, "U8": 1}
+        for name, entry in json.loads(whole[8 : 8 + length]).items():
+            if name != "__metadata__":
+                assert entry["data_offsets"][0] % sizes[entry["dtype"]] == 0, name
+
+
 def test_a_newer_format_says_so(tmp_path):
     path = tmp_path / "a.safetensors"
     text = json.dumps({"format": 99})

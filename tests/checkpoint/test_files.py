@@ -2,6 +2,8 @@
 
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,52 @@ def test_a_long_name_s_strays_go_away_too(tmp_path):
     stray.write_text("")  # of a process that cannot be
     write(path)
     assert os.listdir(tmp_path) == [path.name]
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["a[1].st", "a*", "[ab]?"])
+def test_strays_of_a_name_with_wildcards_are_those_of_that_name(tmp_path, name):
+    own, others = (tmp_path / f".{n}.{2**22 + 1}.1.part" for n in (name, "ab"))
+    own.write_text("")
+    others.write_text("")
+    write(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == sorted([name, others.name])
+
+
+@POSIX
+def test_strays_of_processes_that_live_stay(tmp_path, monkeypatch):
+    stray = tmp_path / f".a.{os.getppid()}.1.part"
+    stray.write_text("")
+    write(tmp_path / "a")
+    assert stray.exists()
+
+    def forbidden(pid, number):  # somebody else's process
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbidden)
+    write(tmp_path / "a")
+    assert stray.exists()
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    barrier, path = threading.Barrier(2), tmp_path / "a"
+
+    def fill(text):
+        with whole(path) as temporary:
+            barrier.wait(60)
+            temporary.write_text(text)
+            barrier.wait(60)
+            assert temporary.read_text() == text
+        return path.read_text()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(fill, ["one", "two"])) <= {"one", "two"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_is_made_if_need_be(tmp_path):
+    write(tmp_path / "new" / "folder" / "a")
+    assert (tmp_path / "new" / "folder" / "a").read_text() == "new"
 
 
 def test_a_name_with_a_nul_is_one_sentence(tmp_path):

@@ -199,6 +199,7 @@ def test_setting_the_epoch_forgets_a_resumed_position():
     loader = numbered(10)
     loader.load_state_dict({**loader.state_dict(), "position": 2})
     loader.epoch = 5
+    assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (5, 0)
     assert len(indices(loader)) == 10
 
 

@@ -1,5 +1,7 @@
 """Every optimiser against PyTorch's, over several steps, and what flat memory must not change."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,64 @@ def test_state_continues_bit_for_bit(case):
         resumed.step()
     for p, q in zip(ours, copies, strict=True):
         np.testing.assert_array_equal(p.numpy(), q.numpy())
+
+
+def test_defaults_are_those_of_pytorch():
+    for make, reference, _ in CASES.values():
+        own = inspect.signature(make).parameters
+        for name, parameter in inspect.signature(reference).parameters.items():
+            if name in own and own[name].default is not inspect.Parameter.empty:
+                assert own[name].default == parameter.default, (make, name)
+
+
+def test_a_state_reaches_an_optimiser_that_has_already_moved():
+    """Its rate lies on the device, and a captured step is bound to the memory of its state."""
+
+    def train(captured):
+        model, x = net(), dk.ones(2, 3)
+        opt = optim.Adam(model.parameters(), lr=0.1)
+
+        def step(x):
+            opt.zero_grad()
+            (model(x) ** 2).mean().backward()
+            opt.step()
+
+        step = dk.capture(step) if captured else step
+        step(x)
+        weights, state = model.state_dict(), opt.state_dict()
+        step(x)
+        after = model.state_dict(), opt.state_dict()
+        opt.lr = 0.5
+        step(x)
+        model.load_state_dict(weights)
+        opt.load_state_dict(state)
+        step(x)
+        return after, (model.state_dict(), opt.state_dict())
+
+    for captured in (False, True):
+        (weights, state), (again, state_again) = train(captured)
+        assert state_again["groups"] == state["groups"]
+        for before, after in ((weights, again), (state["state"], state_again["state"])):
+            for name, values in before.items():
+                np.testing.assert_array_equal(after[name], values, err_msg=name)
+
+
+def test_a_new_rate_is_no_new_program():
+    w = nn.Parameter(np.ones(2, np.float32))
+    opt, other = optim.SGD([w], lr=0.5), optim.SGD([nn.Parameter([1.0])], lr=0.5)
+
+    @dk.capture
+    def step():
+        opt.zero_grad()
+        w.sum().backward()
+        opt.step()
+
+    for rate in (0.5, 0.25, 0.125):
+        opt.lr = rate
+        other.groups[0]["weight_decay"] = rate  # so that the program looks at what it depends on
+        step()
+    assert w.tolist() == [0.125, 0.125]
+    assert sum(map(len, step.programs.values())) == 1
 
 
 def test_groups_have_their_own_settings():
@@ -295,6 +355,20 @@ def test_an_optimiser_follows_its_model_to_another_dtype():
     assert after["0.t"] == 1
     step()
     assert opt.state_dict()["state"]["0.t"] == 2
+
+
+def test_the_rate_is_as_exact_as_the_weights():
+    w = nn.Parameter(np.ones(3, np.float32))
+    opt = optim.SGD([w], lr=0.1)
+    model = nn.Module()
+    model.w = w
+    for dtype, left in (("float32", np.float32(1) - np.float32(0.1)), ("float64", 1 - 0.1)):
+        model.astype(dtype)
+        w.write(np.ones(3))
+        opt.zero_grad()
+        w.sum().backward()
+        opt.step()
+        np.testing.assert_array_equal(w.numpy(), left)
 
 
 def test_zero_grad_forgets_all_gradients():

@@ -1,5 +1,6 @@
 """Schedules against PyTorch's, step by step."""
 
+import inspect
 import json
 import warnings
 
@@ -89,6 +90,21 @@ def test_rates_equal_pytorch(case):
             theirs.step()
             other.step() if t < 19 else None
             schedule.step()
+
+
+def test_defaults_are_those_of_pytorch():
+    theirs, names = torch.optim.lr_scheduler, {"start_factor": "start", "anneal_strategy": "anneal"}
+    for own, other in (
+        (optim.StepLR, theirs.StepLR),
+        (optim.MultiStepLR, theirs.MultiStepLR),
+        (optim.CosineLR, theirs.CosineAnnealingLR),
+        (optim.OneCycleLR, theirs.OneCycleLR),
+        (optim.LinearWarmup, theirs.LinearLR),
+    ):
+        expected = {names.get(n, n): p for n, p in inspect.signature(other).parameters.items()}
+        for name, parameter in inspect.signature(own).parameters.items():
+            if parameter.default is not inspect.Parameter.empty and name != "after":
+                assert parameter.default == expected[name].default, (own, name)
 
 
 @pytest.mark.parametrize("case", CASES)

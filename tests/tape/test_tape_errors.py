@@ -185,6 +185,9 @@ def test_devices_are_not_mixed():
     )
     with says(dk.DeviceError, sentence):
         x(3, device=here) + x(3, device=there)
+    mean, var = x(3, device=there), x(3, device=there)
+    with pytest.raises(dk.DeviceError, match=f"inputs are on '{here}' and on '{there}'"):
+        dk.ops.batch_norm(x(4, 3, device=here), None, None, mean, var, training=False)
 
 
 @pytest.mark.skipif(len(dk.devices()) < 2, reason="one device alone has nowhere to move to")
