@@ -49,7 +49,7 @@ class NumbaBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
         count = self.nbytes(shape, dtype, layout)
         raw = np.empty(count + ALIGNMENT, np.uint8)
-        start = -raw.__array_interface__["data"][0] % ALIGNMENT
+        start = -self.launch.address_of(raw) % ALIGNMENT
         flat = raw[start : start + count].view(dtype)
         return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
 

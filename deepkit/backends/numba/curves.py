@@ -13,15 +13,10 @@ library.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numba
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
-from .functions import exp
+from .functions import LN2_HIGH, LN2_LOW, artanh_rest, exp, polynomial, split
 from .launch import flt, kernel, ptr, size
 from .rows import like, number, tile
 from .simd import at
@@ -30,42 +25,12 @@ EXP, LOG, SQRT, SIN, COS, TANH, ERF, SIGMOID, SOFTPLUS, ELU, GELU = range(11)
 
 inlined = numba.njit(forceinline=True)  # LLVM vectorises no loop with a call in it
 
-_LN2_HIGH = 0x162E4 / 2**17  # a whole number times this is exact in float32, too
-_LN2_LOW = (math.log(2) - _LN2_HIGH) + 2.3190468138462996e-17
-
-
-def _polynomial(single: Sequence[float], double: Sequence[float]) -> Any:
-    """c[0] + c[1] x + c[2] x^2 + ..., as many terms as the type of x needs."""
-
-    @intrinsic
-    def polynomial(typing: Any, x: Any) -> Any:
-        coefficients = single if x == types.float32 else double
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kind = context.get_value_type(x)
-            total = ir.Constant(kind, coefficients[-1])
-            for c in reversed(coefficients[:-1]):
-                product = builder.fmul(total, args[0], flags=("contract",))
-                total = builder.fadd(product, ir.Constant(kind, c), flags=("contract",))
-            return total
-
-        return x(x), generate
-
-    return polynomial
-
-
 # x^2 / 2! + x^3 / 3! + ... over x^2, for |x| < 1
-_exp_rest = _polynomial(
+_exp_rest = polynomial(
     [1 / math.factorial(k + 2) for k in range(9)], [1 / math.factorial(k + 2) for k in range(17)]
 )
-# (artanh(s) - s) / s^3 in s^2, for |s| <= 1/3
-_artanh_rest = _polynomial(
-    [1 / (2 * k + 3) for k in range(7)], [1 / (2 * k + 3) for k in range(16)]
-)
-
-
 # erf(x) / x in x^2, for |x| <= 1
-_erf_near = _polynomial(
+_erf_near = polynomial(
     [2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(11)], []
 )
 # ln(1 - erf(x)) in x - 2.5, for 1 < x < 4: least squares at Chebyshev nodes, weighted by 1 - erf
@@ -80,31 +45,13 @@ _ERFC = [
     -1.94654762e-05,
     3.87770462e-07,
 ]
-_erf_far = _polynomial(_ERFC, [])
-
-
-@intrinsic
-def _split(typing: Any, x: Any) -> Any:
-    """(n, m) with x = 2^n m and m in sqrt(1/2)..sqrt(2), for normal positive x."""
-    bits, mantissa, root = (
-        (32, 23, 0x3F3504F3) if x == types.float32 else (64, 52, 0x3FE6A09E667F3BCD)
-    )
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        whole, kind = ir.IntType(bits), context.get_value_type(x)
-        image = builder.bitcast(args[0], whole)
-        n = builder.ashr(builder.sub(image, whole(root)), whole(mantissa))
-        m = builder.bitcast(builder.sub(image, builder.shl(n, whole(mantissa))), kind)
-        n = builder.trunc(n, ir.IntType(32)) if bits == 64 else n
-        return context.make_tuple(builder, signature.return_type, [builder.sitofp(n, kind), m])
-
-    return types.UniTuple(x, 2)(x), generate
+_erf_far = polynomial(_ERFC, [])
 
 
 @inlined
 def _artanh(p, s):
     square = s * s
-    return s + s * square * _artanh_rest(square)
+    return s + s * square * artanh_rest(square)
 
 
 @inlined
@@ -112,11 +59,11 @@ def _log(p, x):
     """p is a pointer of the type in which to compute."""
     small = x < like(p, 2.0**-100)  # numbers below the smallest normal one are scaled up
     shift = like(p, 64.0) if small else like(p, 0.0)
-    n, m = _split(x * like(p, 2.0**64) if small else x)
+    n, m = split(x * like(p, 2.0**64) if small else x)
     n -= shift
     one, two = like(p, 1.0), like(p, 2.0)
-    value = n * like(p, _LN2_HIGH) + (
-        two * _artanh(p, (m - one) / (m + one)) + n * like(p, _LN2_LOW)
+    value = n * like(p, LN2_HIGH) + (
+        two * _artanh(p, (m - one) / (m + one)) + n * like(p, LN2_LOW)
     )
     value = like(p, -math.inf) if x == like(p, 0.0) else value
     value = like(p, math.nan) if x < like(p, 0.0) else value

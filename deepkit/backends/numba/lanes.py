@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 from .. import wished
-from .launch import kernel, launch, ptr, size, u8ptr
+from .launch import address_of, kernel, launch, ptr, size, u8ptr
 from .simd import at, transpose_square, vector_lanes
 
 CHUNK = 64  # images in a chunk
@@ -69,7 +69,7 @@ class Lanes:
     def __init__(self, memory: np.ndarray, shape: Shape) -> None:
         self.memory, self.shape, self.dtype = memory, shape, memory.dtype
         self.inner, self.lanes = math.prod(shape[1:]), padded(shape[0])
-        self.address = memory.__array_interface__["data"][0]
+        self.address = address_of(memory)
 
     @property
     def ndim(self) -> int:
@@ -221,6 +221,8 @@ def arrangement(
                 return kept
         return plain_in, plain_out
     if any(o.batched for o in op.ins) or any(o.batched for o in op.outs):
+        if op.name in _AS_THEY_COME and layouts[_AS_THEY_COME[op.name]] is None:
+            return plain_in, plain_out
         if _along_batch(op, shapes, params) or _few(op, shapes, params):
             return plain_in, plain_out
         wanted = tuple(LANES if o.batched else None for o in op.ins)
@@ -304,6 +306,11 @@ _TAKE_FEW = {  # the ops whose kernels take C order, too
     *("conv2d", "conv2d_dx", "conv2d_dw", "linear", "linear_dx", "linear_dw"),
     *("max_pool2d", "max_pool2d_dx", "max_pool2d_gather", "avg_pool2d", "avg_pool2d_dx"),
     "batch_norm_infer",
+}
+
+_AS_THEY_COME = {  # ops whose kernels take both, and the operand whose layout they follow
+    **dict.fromkeys(("softmax", "log_softmax", "label_cross_entropy"), 0),
+    **dict.fromkeys(("softmax_dx", "log_softmax_dx", "label_cross_entropy_dx"), 1),
 }
 
 _KEEPS_LANES = {

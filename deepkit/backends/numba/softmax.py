@@ -1,7 +1,17 @@
-"""Softmax and cross entropy: rows side by side in SIMD lanes, so that nothing is summed across.
+"""Softmax and cross entropy along one axis, in every layout with the same loops over registers.
 
-lanes                        [outer][length][inner][64 images]     a strip is 64 lanes wide and
-axis 0 of C order            [length][64 of the other axes]        `length` rows of lanes long
+    a register holds              reduced over                         layout
+    part of a row                 the row's registers, then lanes      C order, the last axis
+    neighbours of other axes      the steps of the axis                C order, any other axis
+    images                        the steps of the axis                lanes
+
+A *strip* is `length` steps of up to 64 neighbours, walked with four registers abreast as far as
+they are filled, and one at a time beyond (`_parts`).  A row of C order is a strip one vector wide
+whose steps are its parts; its lanes are combined at the end, and at step j there are `slope` * j
+fewer elements left, so that the last vector may be partly filled.
+
+A strip is walked several times: for its largest numbers, for the sum of powers, to be written.  It
+is read from memory once, since it fits the cache, unless it is very long.
 """
 
 from __future__ import annotations
@@ -12,123 +22,174 @@ from typing import Any
 import numba
 
 from .. import scratch
-from .functions import exp
+from .functions import exp, log
 from .lanes import Lanes, chunk_width
 from .launch import flt, i64ptr, kernel, launch, ptr, size
 from .rows import like, number, tile, wide_tile
-from .simd import at
+from .simd import at, vector_lanes
+from .vector import (
+    add_up,
+    four,
+    lanes_of,
+    larger,
+    largest,
+    load_as,
+    load_some,
+    one,
+    spread,
+    store,
+    store_first,
+)
 
 LOG = 1  # the logarithm of the softmax instead
+BLOCK = 32  # so many powers are added up before their sum joins the large one
+
+# strips -------------------------------------------------------------------------------------------
 
 
 @numba.njit
 def _strip(task, columns, batched, outer, length, inner):
-    """Where strip number `task` begins, the elements between its rows, and its width."""
-    positions = outer * inner
-    first = 64 * (task // positions)
-    width = chunk_width(first, columns)
-    if not batched:
-        return first, columns, width
-    i, j = task % positions // inner, task % inner
-    return first * positions * length + (i * length * inner + j) * width, inner * width, width
+    """Of strip number `task`: where it begins, its columns, the elements from step to step; a row
+    of C order has 0 columns."""
+    if batched:
+        positions = outer * inner
+        first = 64 * (task // positions)
+        width = chunk_width(first, columns)
+        i, j = task % positions // inner, task % inner
+        return first * positions * length + (i * length * inner + j) * width, width, inner * width
+    if inner == 1:
+        return task * length, 0, 0
+    pieces = (inner + 63) // 64
+    first = 64 * (task % pieces)
+    return task // pieces * length * inner + first, min(64, inner - first), inner
 
 
 @numba.njit
-def _largest(most, x, length, step, width):
-    """most = the largest of each lane; where one is NaN, so will be everything made of it."""
-    for i in range(width):
-        most[i] = x[i]
-    for j in range(1, length):
-        row = at(x, j * step)
-        for i in range(width):
-            most[i] = row[i] if row[i] > most[i] else most[i]
+def _parts(x, width, step, length):
+    """(columns, steps, step, elements at step 0, slope) of what is walked four registers abreast,
+    and of what comes after that, one at a time; 0 columns: nothing."""
+    lanes = vector_lanes(x)
+    if width == 0:
+        some = 4 * lanes if length >= 4 * lanes else lanes
+        row, nothing = (1, (length + some - 1) // some, some, length, some), (0, 0, 0, 0, 0)
+        return (row, nothing) if some > lanes else (nothing, row)
+    wide = width // (4 * lanes) * 4 * lanes
+    return (wide, length, step, wide, 0), (width - wide, length, step, width - wide, 0)
 
 
 @numba.njit
-def _powers(y, step_y, total, x, step, most, length, width):
-    """y = e^(x - most), and its sum in each lane, taken in blocks of 16 rows: so that many small
-    powers are not lost one by one beside a large sum.  With step_y = 0, y is a row of scratch."""
-    part = tile(x)
-    for i in range(width):
-        total[i] = 0
-    for start in range(0, length, 16):
-        for i in range(width):
-            part[i] = 0
-        for j in range(start, min(start + 16, length)):
-            row, target = at(x, j * step), at(y, j * step_y)
-            for i in range(width):
-                power = exp(row[i] - most[i])
-                target[i] = power
-                part[i] += power
-        for i in range(width):
-            total[i] += part[i]
+def _powers(unit, y, totals, peaks, x, part, keep):
+    """peaks = the largest x of each lane, totals = the sum of e^(x - peak) there, and, to `keep`,
+    y = e^(x - peak).  Where an x is NaN, so is its total.
+
+    In blocks, so that many small powers are not lost one by one beside a large sum.
+    """
+    width, steps, step, extent, slope = part
+    for i in range(0, width, lanes_of(unit)):
+        a = spread(unit, -math.inf)
+        b = a
+        for j in range(steps):
+            value = load_some(unit, x, j * step + i, extent - i - j * slope, -math.inf)
+            a, b = larger(b, value), a
+        peak = larger(a, b)
+        if slope > 0:
+            peak = spread(unit, largest(peak))
+        store(peaks, i, peak)
+        total = unit
+        for low in range(0, steps, BLOCK):
+            block = unit
+            for j in range(low, min(low + BLOCK, steps)):
+                place, count = j * step + i, extent - i - j * slope
+                power = exp(load_some(unit, x, place, count, -math.inf) - peak)
+                if keep:
+                    store_first(y, place, count, power)
+                block += power
+            total += block
+        if slope > 0:
+            total = spread(unit, add_up(total))
+        store(totals, i, total)
 
 
 @numba.njit
-def _logarithm(y, x, width):
-    for i in range(width):
-        y[i] = math.log(x[i])
+def _softmax(unit, y, x, peaks, totals, part, op):
+    width, steps, step, extent, slope = part
+    _powers(unit, y, totals, peaks, x, part, op != 1)
+    for i in range(0, width, lanes_of(unit)):
+        peak, total = load_as(unit, peaks, i), load_as(unit, totals, i)
+        total = log(total) if op == 1 else 1.0 / total
+        for j in range(steps):
+            place, count = j * step + i, extent - i - j * slope
+            if op == 1:
+                value = load_some(unit, x, place, count, 0.0) - peak - total
+            else:
+                value = load_some(unit, y, place, count, 0.0) * total
+            store_first(y, place, count, value)
+
+
+@numba.njit
+def _softmax_dx(unit, dx, g, y, part, op):
+    width, steps, step, extent, slope = part
+    for i in range(0, width, lanes_of(unit)):
+        a, b = unit, unit
+        for j in range(steps):
+            place, count = j * step + i, extent - i - j * slope
+            arrived = load_some(unit, g, place, count, 0.0)
+            if op == 1:
+                a, b = arrived + b, a
+            else:
+                a, b = arrived * load_some(unit, y, place, count, 0.0) + b, a
+        total = a + b
+        if slope > 0:
+            total = spread(unit, add_up(total))
+        for j in range(steps):
+            place, count = j * step + i, extent - i - j * slope
+            arrived = load_some(unit, g, place, count, 0.0)
+            result = load_some(unit, y, place, count, 0.0)
+            if op == 1:
+                store_first(dx, place, count, arrived - exp(result) * total)
+            else:
+                store_first(dx, place, count, (arrived - total) * result)
 
 
 @kernel
 def _forward(
-    t, n, y: ptr, x: ptr, op: size, columns: size, batched: size, outer: size, length: size,
-    inner: size,
+    t, n, y: ptr, x: ptr, op: size, strips: size, columns: size, batched: size, outer: size,
+    length: size, inner: size,
 ):  # fmt: skip
-    most, total, power = tile(x), tile(x), tile(x)
-    strips = (columns + 63) // 64 * outer * inner
+    peaks, totals = tile(x), tile(x)
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, step, width = _strip(task, columns, batched, outer, length, inner)
-        source, target = at(x, start), at(y, start)
-        _largest(most, source, length, step, width)
-        if op == 1:
-            _powers(power, 0, total, source, step, most, length, width)
-            _logarithm(total, total, width)
-            for j in range(length):
-                for i in range(width):
-                    target[j * step + i] = source[j * step + i] - most[i] - total[i]
-        else:
-            _powers(target, step, total, source, step, most, length, width)
-            for j in range(length):
-                for i in range(width):
-                    target[j * step + i] /= total[i]
+        start, width, step = _strip(task, columns, batched, outer, length, inner)
+        wide, narrow = _parts(x, width, step, length)
+        if wide[0] > 0:
+            _softmax(four(x), at(y, start), at(x, start), peaks, totals, wide, op)
+        if narrow[0] > 0:
+            start += wide[0]
+            _softmax(one(x), at(y, start), at(x, start), peaks, totals, narrow, op)
 
 
 @kernel
 def _backward(
-    t, n, dx: ptr, g: ptr, y: ptr, op: size, columns: size, batched: size, outer: size,
-    length: size, inner: size,
+    t, n, dx: ptr, g: ptr, y: ptr, op: size, strips: size, columns: size, batched: size,
+    outer: size, length: size, inner: size,
 ):  # fmt: skip
-    total = tile(g)
-    strips = (columns + 63) // 64 * outer * inner
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, step, width = _strip(task, columns, batched, outer, length, inner)
-        arrived, result, target = at(g, start), at(y, start), at(dx, start)
-        for i in range(width):
-            total[i] = 0
-        for j in range(length):
-            row, other = at(arrived, j * step), at(result, j * step)
-            if op == 1:
-                for i in range(width):
-                    total[i] += row[i]
-            else:
-                for i in range(width):
-                    total[i] += row[i] * other[i]
-        for j in range(length):
-            row, other, out = at(arrived, j * step), at(result, j * step), at(target, j * step)
-            if op == 1:
-                for i in range(width):
-                    out[i] = row[i] - exp(other[i]) * total[i]
-            else:
-                for i in range(width):
-                    out[i] = (row[i] - total[i]) * other[i]
+        start, width, step = _strip(task, columns, batched, outer, length, inner)
+        wide, narrow = _parts(g, width, step, length)
+        if wide[0] > 0:
+            _softmax_dx(four(g), at(dx, start), at(g, start), at(y, start), wide, op)
+        if narrow[0] > 0:
+            start += wide[0]
+            _softmax_dx(one(g), at(dx, start), at(g, start), at(y, start), narrow, op)
 
 
 def _sizes(x: Any, axis: int) -> tuple[int, ...]:
-    """columns, batched, outer, length, inner: see `_strip`."""
-    if not isinstance(x, Lanes):  # the axis is the first one
-        return math.prod(x.shape[1:]), 0, 1, x.shape[0], 1
-    return x.lanes, 1, math.prod(x.shape[1:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+    """strips, columns, batched, outer, length, inner: see `_strip`."""
+    length, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    if isinstance(x, Lanes):
+        outer = math.prod(x.shape[1:axis])
+        return -(-x.lanes // 64) * outer * inner, x.lanes, 1, outer, length, inner
+    outer = math.prod(x.shape[:axis])
+    return outer * (1 if inner == 1 else -(-inner // 64)), 0, 0, outer, length, inner
 
 
 def softmax(y: Any, x: Any, *, axis: int) -> None:
@@ -154,47 +215,33 @@ def log_softmax_dx(dx: Any, g: Any, y: Any, *, axis: int) -> None:
 # cross entropy ------------------------------------------------------------------------------------
 
 
-@kernel
-def _losses(
-    t, n, loss: ptr, x: ptr, labels: i64ptr, count: size, lanes: size, positions: size,
-    classes: size, smoothing: flt,
-):  # fmt: skip
-    """loss[image, position] = (s - 1) z_label - s/C sum z + ln sum e^z, z = x - max x."""
-    most, total, spread = tile(x), tile(x), tile(x)
-    s = number(x, smoothing)
-    share = s / like(x, classes)
-    strips = (lanes + 63) // 64 * positions
-    for task in range(t * strips // n, (t + 1) * strips // n):
-        start, _, width = _strip(task, lanes, 1, positions, classes, 1)
-        first, position = 64 * (task // positions), task % positions
-        source = at(x, start)
-        label = at(labels, first * positions + position * width)
-        _largest(most, source, classes, width, width)
-        _powers(spread, 0, total, source, width, most, classes, width)
-        _logarithm(total, total, width)
-        for i in range(width):
-            spread[i] = 0
-        if s > 0:
-            for j in range(classes):
-                for i in range(width):
-                    spread[i] += source[j * width + i] - most[i]
-            for i in range(width):
-                total[i] -= share * spread[i]
-        for i in range(min(width, count - first)):
-            inside = min(max(label[i], 0), classes - 1)
-            z = source[inside * width + i] - most[i]
-            value = (s - like(x, 1.0)) * z + total[i]
-            loss[(first + i) * positions + position] = (
-                value if inside == label[i] else like(x, math.nan)
-            )
+@numba.njit
+def _sums(unit, sums, x, peaks, part):
+    """sums = the sum of x - peak in each lane."""
+    width, steps, step, extent, slope = part
+    for i in range(0, width, lanes_of(unit)):
+        peak, total = load_as(unit, peaks, i), unit
+        for j in range(steps):
+            # where there is no x, the peak, which adds nothing
+            rest = peaks[i] if slope > 0 else like(x, 0.0)
+            total += load_some(unit, x, j * step + i, extent - i - j * slope, rest) - peak
+        store(sums, i, spread(unit, add_up(total)) if slope > 0 else total)
 
 
-@kernel
-def _total(t, n, y: ptr, loss: ptr, count: size, divisor: size):
-    """y = the sum over all losses / divisor: 64 partial sums in float64, whatever n is."""
-    if t > 0:
-        return
-    sums = wide_tile(y)
+@numba.njit
+def _strip_powers(y, totals, peaks, x, wide, narrow, keep):
+    """`_powers` of both parts of a strip."""
+    if wide[0] > 0:
+        _powers(four(x), y, totals, peaks, x, wide, keep)
+    if narrow[0] > 0:
+        at_ = wide[0]
+        _powers(one(x), at(y, at_), at(totals, at_), at(peaks, at_), at(x, at_), narrow, keep)
+
+
+@numba.njit
+def _mean(loss, count, divisor):
+    """The sum of all losses / divisor: 64 partial sums in float64."""
+    sums = wide_tile(loss)
     for i in range(64):
         sums[i] = 0.0
     whole = count // 64 * 64
@@ -206,70 +253,145 @@ def _total(t, n, y: ptr, loss: ptr, count: size, divisor: size):
     total = 0.0
     for i in range(64):
         total += sums[i]
-    y[0] = total / divisor
+    return total / divisor
+
+
+@numba.njit
+def _row(task, i, width, positions):
+    """Of column i of a strip of classes: its image, the number of its row in C order, and where
+    its label is.  In C order all rows belong to one image."""
+    if width == 0:
+        return 0, task, task
+    first, position = 64 * (task // positions), task % positions
+    image = first + i
+    return image, image * positions + position, first * positions + position * width + i
+
+
+@numba.njit
+def _class(label, classes, i, width, step):
+    """The label, or one near it that is a class, and where its number is in the strip."""
+    inside = min(max(label, 0), classes - 1)
+    return inside, inside if width == 0 else inside * step + i
+
+
+@kernel
+def _losses(
+    t, n, loss: ptr, x: ptr, labels: i64ptr, count: size, strips: size, lanes: size,
+    batched: size, positions: size, classes: size, smoothing: flt, y: ptr, divisor: size,
+):  # fmt: skip
+    """loss[row] = (s - 1) z_label - s/C sum z + ln sum e^z, z = x - max x.
+
+    With a divisor, and in one thread: y = sum of losses / divisor.
+    """
+    peaks, totals, sums = tile(x), tile(x), tile(x)
+    s = number(x, smoothing)
+    share = s / like(x, classes)
+    for task in range(t * strips // n, (t + 1) * strips // n):
+        start, width, step = _strip(task, lanes, batched, positions, classes, 1)
+        source = at(x, start)
+        wide, narrow = _parts(x, width, step, classes)
+        _strip_powers(totals, totals, peaks, source, wide, narrow, False)
+        if s > 0:
+            _sums(four(x), sums, source, peaks, wide)
+            some = wide[0]
+            _sums(one(x), at(sums, some), at(source, some), at(peaks, some), narrow)
+        for i in range(0, max(width, 1), vector_lanes(x)):
+            base = log(load_as(one(x), totals, i))
+            store(totals, i, base - share * load_as(one(x), sums, i) if s > 0 else base)
+        for i in range(max(width, 1)):
+            image, row, place = _row(task, i, width, positions)
+            if image < count:
+                label = labels[place]
+                inside, chosen = _class(label, classes, i, width, step)
+                value = (s - like(x, 1.0)) * (source[chosen] - peaks[i]) + totals[i]
+                loss[row] = value if inside == label else like(x, math.nan)
+    if divisor > 0:
+        y[0] = _mean(loss, count * positions, divisor)
+
+
+@kernel
+def _total(t, n, y: ptr, loss: ptr, count: size, divisor: size):
+    if t == 0:
+        y[0] = _mean(loss, count, divisor)
+
+
+def _rows(logits: Any) -> tuple[int, ...]:
+    """Images, strips, lanes, batched, positions, classes; C order is one image of many positions."""
+    strips, lanes, batched, positions, classes, _ = _sizes(logits, logits.ndim - 1)
+    return logits.shape[0] if batched else 1, strips, lanes, batched, positions, classes
 
 
 def _one_each(y: Any, logits: Any, labels: Any, *, reduction: str, **_: Any) -> list:
     return [] if reduction == "none" else [((labels.size,), logits.dtype)]
 
 
+ALONE = 16384  # logits that one thread handles, with their mean, sooner than two kernels in a row
+
+
 @scratch(_one_each)
 def label_cross_entropy(
-    y: Any,
-    logits: Lanes,
-    labels: Lanes,
-    *,
-    reduction: str,
-    label_smoothing: float,
-    scratch: Any = (),
+    y: Any, logits: Any, labels: Any, *, reduction: str, label_smoothing: float, scratch: Any = ()
 ) -> None:
-    loss = y if reduction == "none" else scratch[0]
-    classes = logits.shape[-1]
-    launch(_losses, logits.dtype, loss, logits, labels, logits.shape[0], logits.lanes,
-           logits.inner // classes, classes, label_smoothing)  # fmt: skip
-    if reduction != "none":
-        rows = labels.size
-        launch(_total, logits.dtype, y, loss, rows, rows if reduction == "mean" else 1)
+    rows, whole = labels.size, reduction != "none"
+    loss, divisor = scratch[0] if whole else y, rows if reduction == "mean" else 1
+    alone = whole and logits.size <= ALONE
+    launch(_losses, logits.dtype, loss, logits, labels, *_rows(logits), label_smoothing,
+           y, divisor if alone else 0, most=1 if alone else None)  # fmt: skip
+    if whole and not alone:
+        launch(_total, logits.dtype, y, loss, rows, divisor)
+
+
+@numba.njit
+def _differences(unit, dx, totals, scales, part, share):
+    """dx = (dx * total - share) * scale."""
+    width, steps, step, extent, slope = part
+    for i in range(0, width, lanes_of(unit)):
+        inverse, scale = load_as(unit, totals, i), load_as(unit, scales, i)
+        for j in range(steps):
+            place, count = j * step + i, extent - i - j * slope
+            value = (load_some(unit, dx, place, count, 0.0) * inverse - share) * scale
+            store_first(dx, place, count, value)
 
 
 @kernel
 def _losses_dx(
-    t, n, dx: ptr, g: ptr, x: ptr, labels: i64ptr, count: size, lanes: size, positions: size,
-    classes: size, smoothing: flt, one_each: size, divisor: size,
+    t, n, dx: ptr, g: ptr, x: ptr, labels: i64ptr, count: size, strips: size, lanes: size,
+    batched: size, positions: size, classes: size, smoothing: flt, one_each: size, divisor: size,
 ):  # fmt: skip
     """dx = g / divisor * (softmax - q): q is 1 - s + s/C at the label, s/C elsewhere."""
-    most, total, scale, chosen = tile(x), tile(x), tile(x), tile(x)
+    peaks, totals, scales, right = tile(x), tile(x), tile(x), tile(x)
     s = number(x, smoothing)
     share = s / like(x, classes)
-    strips = (lanes + 63) // 64 * positions
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, _, width = _strip(task, lanes, 1, positions, classes, 1)
-        first, position = 64 * (task // positions), task % positions
-        source, target = at(x, start), at(dx, start)
-        label = at(labels, first * positions + position * width)
-        valid = min(width, count - first)
-        _largest(most, source, classes, width, width)
-        _powers(target, width, total, source, width, most, classes, width)
-        for i in range(width):
-            scale[i] = 0
-        for i in range(valid):
-            inside = min(max(label[i], 0), classes - 1)
-            arrived = g[((first + i) * positions + position) * one_each]
-            scale[i] = arrived / like(x, divisor) if inside == label[i] else like(x, math.nan)
-            probability = target[inside * width + i] / total[i]
-            chosen[i] = (probability - (like(x, 1.0) - s) - share) * scale[i]
-        for j in range(classes):
-            for i in range(width):
-                target[j * width + i] = (target[j * width + i] / total[i] - share) * scale[i]
-        for i in range(valid):
-            inside = min(max(label[i], 0), classes - 1)
-            target[inside * width + i] = chosen[i]
+        start, width, step = _strip(task, lanes, batched, positions, classes, 1)
+        wide, narrow = _parts(x, width, step, classes)
+        target, columns = at(dx, start), max(width, 1)
+        _strip_powers(target, totals, peaks, at(x, start), wide, narrow, True)
+        for i in range(columns):
+            image, row, place = _row(task, i, width, positions)
+            totals[i] = like(x, 1.0) / totals[i]
+            scales[i] = 0
+            if image < count:
+                label = labels[place]
+                inside, chosen = _class(label, classes, i, width, step)
+                scale = g[row * one_each] / like(x, divisor)
+                scales[i] = scale if inside == label else like(x, math.nan)
+                away = target[chosen] * totals[i] - (like(x, 1.0) - s) - share
+                right[i] = away * scales[i]
+        if width == 0:
+            store(totals, 0, spread(four(x), totals[0]))
+            store(scales, 0, spread(four(x), scales[0]))
+        _differences(four(x), target, totals, scales, wide, share)
+        some = wide[0]
+        _differences(one(x), at(target, some), at(totals, some), at(scales, some), narrow, share)
+        for i in range(columns):
+            image, row, place = _row(task, i, width, positions)
+            if image < count:
+                target[_class(labels[place], classes, i, width, step)[1]] = right[i]
 
 
 def label_cross_entropy_dx(
-    dx: Lanes, g: Any, logits: Lanes, labels: Lanes, *, reduction: str, label_smoothing: float
+    dx: Any, g: Any, logits: Any, labels: Any, *, reduction: str, label_smoothing: float
 ) -> None:
-    classes, rows = logits.shape[-1], labels.size
-    launch(_losses_dx, dx.dtype, dx, g, logits, labels, logits.shape[0], logits.lanes,
-           logits.inner // classes, classes, label_smoothing, int(reduction == "none"),
-           rows if reduction == "mean" else 1)  # fmt: skip
+    launch(_losses_dx, dx.dtype, dx, g, logits, labels, *_rows(logits), label_smoothing,
+           int(reduction == "none"), labels.size if reduction == "mean" else 1)  # fmt: skip

@@ -5,8 +5,11 @@
     y = select(y > 0.0, y, 0.1 * y)         comparisons give masks
     store(pointer, offset, y)
 
-A register has `VECTOR_BYTES` (machine.py), so `vector_lanes(pointer)` elements (simd.py).  Offsets
-count elements; nothing needs to be aligned.  `a * b + c` becomes one instruction where the machine
+A register has `VECTOR_BYTES` (machine.py), so `vector_lanes(pointer)` elements (simd.py).  Four side
+by side are a value as well, and take the same operations: `four(pointer)` is zeros in all of them,
+and `load_as(like, pointer, offset)` and `spread(like, number)` give as many as `like` has, so that
+the same function may be compiled for one and for four.  Offsets count elements; nothing needs to
+be aligned.  `a * b + c` becomes one instruction where the machine
 has it, as in scalar code of kernels; `fma` says so outright.
 
 Everything here is at module level, since Numba does not cache functions that close over an
@@ -26,30 +29,29 @@ from numba.extending import intrinsic, lower_builtin, register_model, type_calla
 
 from .. import ALIGNMENT
 from .machine import HAS_FMA, VECTOR_BYTES
-from .simd import vector_lanes
 
 FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 CONTRACT = ("contract",)  # a product and a sum may become one instruction
 
 
-def _lanes(dtype: Any) -> int:
-    return 8 * VECTOR_BYTES // dtype.bitwidth
+def _lanes(kind: Any) -> int:
+    return 8 * VECTOR_BYTES // kind.dtype.bitwidth * kind.registers
 
 
 class Vector(types.Type):
-    """The type of a register of float32 or float64."""
+    """The type of a register of float32 or float64, or of several side by side."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(f"Vector({dtype})")
+    def __init__(self, dtype: Any, registers: int = 1) -> None:
+        self.dtype, self.registers = dtype, registers
+        super().__init__(f"Vector({dtype}, {registers})")
 
 
 class Mask(types.Type):
-    """The type of a comparison: one truth a lane."""
+    """The type of a comparison of vectors of a kind: one truth a lane."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(f"Mask({dtype})")
+    def __init__(self, kind: Vector) -> None:
+        self.vector = kind
+        super().__init__(f"Mask({kind})")
 
 
 @register_model(Vector)
@@ -61,11 +63,11 @@ class _VectorModel(models.PrimitiveModel):
 @register_model(Mask)
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), _lanes(kind.dtype)))
+        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), _lanes(kind.vector)))
 
 
 def _register(kind: Any) -> ir.VectorType:
-    return ir.VectorType(FLOATS[kind.dtype], _lanes(kind.dtype))
+    return ir.VectorType(FLOATS[kind.dtype], _lanes(kind))
 
 
 def _spread(context: Any, builder: Any, value: Any, source: Any, kind: Vector) -> Any:
@@ -75,7 +77,7 @@ def _spread(context: Any, builder: Any, value: Any, source: Any, kind: Vector) -
     number = context.cast(builder, value, source, kind.dtype)
     empty = ir.Constant(_register(kind), ir.Undefined)
     one = builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _lanes(kind.dtype)), None)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _lanes(kind)), None)
     return builder.shuffle_vector(one, empty, zeros)
 
 
@@ -97,21 +99,54 @@ def _where(builder: Any, pointer: Any, offset: Any, kind: Any) -> Any:
 
 
 @intrinsic
-def load(typing: Any, pointer: Any, offset: Any) -> Any:
-    """The register of elements from `offset` on."""
-    kind = Vector(pointer.dtype)
+def load_as(typing: Any, like: Any, pointer: Any, offset: Any) -> Any:
+    """The elements from `offset` on, as many as `like` has."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _where(builder, *args, kind)
+        where = _where(builder, args[1], args[2], like)
         return builder.load(where, align=pointer.dtype.bitwidth // 8)
 
-    return kind(pointer, types.int64), generate
+    return like(like, pointer, types.int64), generate
+
+
+@intrinsic
+def spread(typing: Any, like: Any, number: Any) -> Any:
+    """A number in all lanes of a vector like `like`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _spread(context, builder, args[1], number, like)
+
+    return like(like, number), generate
+
+
+def _zeros(registers: int) -> Any:
+    @intrinsic
+    def zeros(typing: Any, pointer: Any) -> Any:
+        kind = Vector(pointer.dtype, registers)
+        return kind(pointer), lambda *_: ir.Constant(_register(kind), None)
+
+    return zeros
+
+
+one, four = _zeros(1), _zeros(4)  # registers of zeros, of the pointer's type
+
+
+@intrinsic
+def lanes_of(typing: Any, a: Any) -> Any:
+    """How many elements a vector has."""
+    return types.int64(a), lambda *_: ir.IntType(64)(_lanes(a))
+
+
+@numba.njit
+def load(pointer, offset):
+    """The register of elements from `offset` on."""
+    return load_as(one(pointer), pointer, offset)
 
 
 @intrinsic
 def store(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
-    """Write a register (or a number, into all lanes) to the elements from `offset` on."""
-    kind = Vector(pointer.dtype)
+    """Write a vector (or a number, into all lanes of a register) to the elements from `offset` on."""
+    kind = value if isinstance(value, Vector) else Vector(pointer.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = _spread(context, builder, args[2], value, kind)
@@ -119,20 +154,30 @@ def store(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
         builder.store(vector, where, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    if _common(kind, value) is None:
+    if kind.dtype != pointer.dtype or _common(kind, value) is None:
         return None
     return types.void(pointer, types.int64, value), generate
 
 
-@intrinsic
-def broadcast(typing: Any, pointer: Any, number: Any) -> Any:
+@numba.njit
+def broadcast(pointer, number):
     """A number in all lanes of a register of the pointer's type."""
-    kind = Vector(pointer.dtype)
+    return spread(one(pointer), number)
+
+
+@intrinsic
+def prefetch(typing: Any, pointer: Any, offset: Any) -> Any:
+    """Begin to fetch the cache line of an element, which need not exist, to be used later on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _spread(context, builder, args[1], number, kind)
+        byte, whole = ir.IntType(8).as_pointer(), ir.IntType(32)
+        where = builder.bitcast(builder.gep(args[0], [args[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [where, whole(0), whole(2), whole(1)])  # to read, level 2, data
+        return context.get_dummy_value()
 
-    return kind(pointer, number), generate
+    return types.void(pointer, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -153,59 +198,62 @@ def room(typing: Any, pointer: Any, count: Any) -> Any:
 
 def _first(builder: Any, count: Any, kind: Vector) -> Any:
     """The mask of the first `count` lanes."""
-    lanes, whole = _lanes(kind.dtype), ir.IntType(64)
+    lanes, whole = _lanes(kind), ir.IntType(32)
     numbers = ir.Constant(ir.VectorType(whole, lanes), list(range(lanes)))
     empty = ir.Constant(numbers.type, ir.Undefined)
-    one = builder.insert_element(empty, count, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
-    return builder.icmp_signed("<", numbers, builder.shuffle_vector(one, empty, zeros))
+    first = builder.insert_element(empty, builder.trunc(count, whole), whole(0))
+    zeros = ir.Constant(numbers.type, None)
+    return builder.icmp_signed("<", numbers, builder.shuffle_vector(first, empty, zeros))
 
 
 def _masked(builder: Any, kind: Vector, which: str, result: Any, *args: Any) -> Any:
-    name = f"llvm.masked.{which}.v{_lanes(kind.dtype)}f{kind.dtype.bitwidth}.p0"
+    name = f"llvm.masked.{which}.v{_lanes(kind)}f{kind.dtype.bitwidth}.p0"
     declared = ir.FunctionType(result, [a.type for a in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, declared, name), args)
 
 
 @intrinsic
-def _load_first(typing: Any, pointer: Any, offset: Any, count: Any) -> Any:
-    kind = Vector(pointer.dtype)
-
+def _load_first(typing: Any, like: Any, pointer: Any, offset: Any, count: Any, rest: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _where(builder, args[0], args[1], kind)
+        where = _where(builder, args[1], args[2], like)
         align = ir.IntType(32)(pointer.dtype.bitwidth // 8)
-        zeros, mask = ir.Constant(_register(kind), None), _first(builder, args[2], kind)
-        return _masked(builder, kind, "load", _register(kind), where, align, mask, zeros)
+        mask = _first(builder, args[3], like)
+        others = _spread(context, builder, args[4], rest, like)
+        return _masked(builder, like, "load", _register(like), where, align, mask, others)
 
-    return kind(pointer, types.int64, types.int64), generate
+    return like(like, pointer, types.int64, types.int64, rest), generate
 
 
 @intrinsic
 def _store_first(typing: Any, pointer: Any, offset: Any, count: Any, value: Any) -> Any:
-    kind = Vector(pointer.dtype)
-
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _where(builder, args[0], args[1], kind)
+        where = _where(builder, args[0], args[1], value)
         align = ir.IntType(32)(pointer.dtype.bitwidth // 8)
-        mask = _first(builder, args[2], kind)
-        _masked(builder, kind, "store", ir.VoidType(), args[3], where, align, mask)
+        mask = _first(builder, args[2], value)
+        _masked(builder, value, "store", ir.VoidType(), args[3], where, align, mask)
         return context.get_dummy_value()
 
-    return types.void(pointer, types.int64, types.int64, kind), generate
+    return types.void(pointer, types.int64, types.int64, value), generate
+
+
+@numba.njit
+def load_some(like, pointer, offset, count, rest):
+    """The first `count` elements from `offset` on, or as many as there are lanes; then `rest`."""
+    if count >= lanes_of(like):
+        return load_as(like, pointer, offset)
+    return _load_first(like, pointer, offset, count, rest)
 
 
 @numba.njit
 def load_first(pointer, offset, count):
-    """The first `count` elements from `offset` on, or as many as there are lanes; then zeros."""
-    if count >= vector_lanes(pointer):
-        return load(pointer, offset)
-    return _load_first(pointer, offset, count)
+    """A register: the first `count` elements, or as many as there are lanes; then zeros."""
+    return load_some(one(pointer), pointer, offset, count, 0.0)
 
 
 @numba.njit
 def store_first(pointer, offset, count, value):
     """Write the first `count` lanes, or all if there are fewer, from `offset` on."""
-    if count >= vector_lanes(pointer):
+    if count >= lanes_of(value):
         store(pointer, offset, value)
     else:
         _store_first(pointer, offset, count, value)
@@ -215,8 +263,11 @@ def store_first(pointer, offset, count, value):
 
 
 def _arithmetic(name: str, instruction: str) -> None:
-    function = getattr(operator, name)
+    for function in (getattr(operator, name), getattr(operator, f"i{name}")):  # `+` and `+=`
+        _operator(function, instruction)
 
+
+def _operator(function: Any, instruction: str) -> None:
     @type_callable(function)
     def kind_of(context: Any) -> Any:
         return lambda a, b: _common(a, b)
@@ -258,7 +309,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
         if not HAS_FMA:
             return builder.fadd(builder.fmul(x, y), z)
         register = _register(kind)
-        name = f"llvm.fma.v{_lanes(kind.dtype)}f{kind.dtype.bitwidth}"
+        name = f"llvm.fma.v{_lanes(kind)}f{kind.dtype.bitwidth}"
         declared = ir.FunctionType(register, [register] * 3)
         function = cgutils.get_or_insert_function(builder.module, declared, name)
         return builder.call(function, [x, y, z])
@@ -276,7 +327,7 @@ def _comparison(name: str, sign: str) -> None:
     def kind_of(context: Any) -> Any:
         def typed(a: Any, b: Any) -> Any:
             kind = _common(a, b)
-            return None if kind is None else Mask(kind.dtype)
+            return None if kind is None else Mask(kind)
 
         return typed
 
@@ -302,7 +353,7 @@ for _name, _sign in zip(
 @intrinsic
 def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
     """a where the mask is true, b elsewhere."""
-    kind = Vector(mask.dtype)
+    kind = mask.vector
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, y = (
@@ -330,14 +381,65 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def larger(typing: Any, a: Any, b: Any) -> Any:
+    """b where it is larger than a, else a: one instruction, which keeps a NaN in a, not one in b."""
+    kind = _common(a, b)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, y = (
+            _spread(context, builder, v, s, kind) for v, s in zip(args, signature.args, strict=True)
+        )
+        return builder.select(builder.fcmp_ordered(">", y, x), y, x)
+
+    return None if kind is None else (kind(a, b), generate)
+
+
+# across lanes -------------------------------------------------------------------------------------
+
+
+@intrinsic
 def add_up(typing: Any, a: Any) -> Any:
     """The sum of all lanes, as a number; in which order they are added is the machine's choice."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         number = FLOATS[a.dtype]
         kind = ir.FunctionType(number, [number, _register(a)])
-        name = f"llvm.vector.reduce.fadd.v{_lanes(a.dtype)}f{a.dtype.bitwidth}"
+        name = f"llvm.vector.reduce.fadd.v{_lanes(a)}f{a.dtype.bitwidth}"
         add = cgutils.get_or_insert_function(builder.module, kind, name)
         return builder.call(add, [ir.Constant(number, -0.0), args[0]], fastmath=("reassoc",))
 
     return a.dtype(a), generate
+
+
+@intrinsic
+def largest(typing: Any, a: Any) -> Any:
+    """The largest of all lanes, as a number; which one it is where some are NaN is left open."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = FLOATS[a.dtype]
+        kind = ir.FunctionType(number, [_register(a)])
+        name = f"llvm.vector.reduce.fmax.v{_lanes(a)}f{a.dtype.bitwidth}"
+        find = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(find, [args[0]], fastmath=("nnan",))
+
+    return a.dtype(a), generate
+
+
+@intrinsic
+def widened(typing: Any, a: Any) -> Any:
+    """(the lower half, the upper half) of a vector, each of as many registers, of float64; of one
+    that is float64 already, (itself, zeros): what is added to two sums can be either."""
+    kind = Vector(types.float64, a.registers)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if a.dtype == types.float64:
+            halves = [args[0], ir.Constant(_register(kind), None)]
+        else:
+            empty, count = ir.Constant(_register(a), ir.Undefined), _lanes(kind)
+            lanes = ir.VectorType(ir.IntType(32), count)
+            cut = [ir.Constant(lanes, list(range(s, s + count))) for s in (0, count)]
+            parts = [builder.shuffle_vector(args[0], empty, c) for c in cut]
+            halves = [builder.fpext(part, _register(kind)) for part in parts]
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return types.UniTuple(kind, 2)(a), generate
