@@ -10,7 +10,7 @@ import numpy as np
 from ..card import Shape, ShapeError, op, positive, sample
 from ..tape import Tensor, enable_grad, grad, is_grad_enabled
 from .common import elements, tensor_in
-from .elementwise import activation_dx, checked_activation, pow, sqrt
+from .elementwise import activation_dx, checked_activation, pow, relu_dx, sqrt
 from .reduce import mean, var
 from .reduce import sum as sum_over
 from .shape import pad, reshape
@@ -90,10 +90,13 @@ def _statistics(x: Tensor, axes: tuple[int, ...], eps: float, keepdims: bool) ->
 def _training_grads(
     g: Any, y: Any, x: Any, gamma: Any, beta: Any, residual: Any, *_: Any, asked: Any, **p: Any
 ) -> list[Any]:
-    middle, invstd = y[1:]
-    if is_grad_enabled():  # a gradient of this gradient has to see that x moves them
+    y, middle, invstd = y
+    again = is_grad_enabled()
+    if again:  # a gradient of this gradient has to see that x moves them
         middle, invstd = _statistics(x, _leading(x), p["eps"], False)
-    dx, dgamma, dbeta = batch_norm_dx(g, x, gamma, middle, invstd)
+    if again or asked[3] or p["activation"] != "relu":  # others want the gradient before y, too
+        g, y = activation_dx(g, y, p["activation"]), None
+    dx, dgamma, dbeta = batch_norm_dx(g, x, gamma, middle, invstd, y)
     return [dx, dgamma, dbeta, g, None, None]
 
 
@@ -105,7 +108,6 @@ def _cost(operations: float, arrays: int) -> Any:
     "x[N,...,C], gamma[C]?, beta[C]?, residual[N,...,C]?, running_mean[C]!?, running_var[C]!?"
     " -> y[N,...,C], mean[C]~, invstd[C]~",
     shape=_training_shape,
-    incoming=lambda g, y, activation, **_: activation_dx(g, y[0], activation),
     together=_training_grads,
     cost=_cost(7, 3),
     samples=(
@@ -148,8 +150,9 @@ def batch_norm_train(
     )
 
 
-def _batch_dx_formula(g: Any, x: Any, gamma: Any, middle: Any, invstd: Any) -> tuple:
+def _batch_dx_formula(g: Any, x: Any, gamma: Any, middle: Any, invstd: Any, y: Any) -> tuple:
     axes = _leading(x)
+    g = g if y is None else relu_dx(g, y)
     hat = (x - middle) * invstd
     dgamma, dbeta = sum_over(g * hat, axis=axes), sum_over(g, axis=axes)
     scale = invstd if gamma is None else gamma * invstd
@@ -158,23 +161,26 @@ def _batch_dx_formula(g: Any, x: Any, gamma: Any, middle: Any, invstd: Any) -> t
 
 
 @op(
-    "g[N,...,C], x[N,...,C], gamma[C]?, mean[C], invstd[C] -> dx[N,...,C], dgamma[C], dbeta[C]",
-    shape=lambda g, x, gamma, mean, invstd: (x, x[-1:], x[-1:]),
+    "g[N,...,C], x[N,...,C], gamma[C]?, mean[C], invstd[C], y[N,...,C]?"
+    " -> dx[N,...,C], dgamma[C], dbeta[C]",
+    shape=lambda g, x, *_: (x, x[-1:], x[-1:]),
     together=by_formula(_batch_dx_formula),
     cost=_cost(12, 3),
     samples=(
-        sample((4, 3), (4, 3), (3,), (3,), positive(3)),
-        sample((2, 3, 2, 5), (2, 3, 2, 5), None, (5,), positive(5)),
-        sample((19, 2, 3), (19, 2, 3), (3,), (3,), positive(3)),
+        sample((4, 3), (4, 3), (3,), (3,), positive(3), None),
+        sample((2, 3, 2, 5), (2, 3, 2, 5), None, (5,), positive(5), None),
+        sample((19, 2, 3), (19, 2, 3), (3,), (3,), positive(3), (19, 2, 3)),
+        sample((70, 17, 3), (70, 17, 3), (3,), (3,), positive(3), (70, 17, 3)),
     ),
 )
-def batch_norm_dx(g: Any, x: Any, gamma: Any, mean: Any, invstd: Any) -> Any:
+def batch_norm_dx(g: Any, x: Any, gamma: Any, mean: Any, invstd: Any, y: Any = None) -> Any:
     """With h = (x - mean) * invstd, n values a channel and sums over all axes but the last:
 
     dgamma = sum g h,  dbeta = sum g,  dx = gamma * invstd * (g - dbeta/n - h * dgamma/n).
-    Ioffe and Szegedy 2015, section 3.
+    Ioffe and Szegedy 2015, section 3.  With y, what relu made of the result, g counts as 0 where
+    y is not above 0.
     """
-    return (g, x, gamma, mean, invstd), {}
+    return (g, x, gamma, mean, invstd, y), {}
 
 
 def _inference_shape(

@@ -1,7 +1,7 @@
 """Normalisation in lanes.
 
-    batch   [positions][C][64 images]       4 channels at a time: their values are read for mean
-                                            and variance together, and to be written
+    batch   [positions][C][64 images]       up to 4 channels at a time: their values are read for
+                                            the sums, and again to be written
     layer   [positions][D][64 images]       64 rows of D at once, one in each lane
     local   [positions][C][64 images]       windows of channels, 64 at once
 
@@ -21,9 +21,26 @@ from .elementwise import activate
 from .lanes import Lanes, chunk_width
 from .launch import flt, kernel, launch, ptr, size
 from .rows import like, number, tile, wide_tile
-from .simd import at, real
+from .simd import at, real, vector_lanes
+from .vector import (
+    abreast,
+    fma,
+    four,
+    lanes_of,
+    load_as,
+    load_some,
+    one,
+    prefetch,
+    select,
+    store,
+    widened,
+)
 
 # batch normalisation ------------------------------------------------------------------------------
+
+
+BLOCK = 16  # positions whose sums stay in registers
+CACHED = 1 << 17  # numbers that a core's cache surely holds until they are read again
 
 
 @numba.njit
@@ -42,30 +59,30 @@ def _added(sums):
 
 
 @numba.njit
-def _normalise(y, x, residual, add, middle, scale, shift, floor, width):
-    """y = max(floor, (x - middle) * scale + shift + residual), which keeps NaN."""
-    if add:
-        for i in range(width):
-            value = (x[i] - middle) * scale + shift + residual[i]
-            y[i] = floor if value < floor else value
-    else:
-        for i in range(width):
-            value = (x[i] - middle) * scale + shift
-            y[i] = floor if value < floor else value
+def _fetch(x, low, positions, row, width):
+    """Ask for the next block, in the order of memory."""
+    for p in range(low + BLOCK, min(low + 2 * BLOCK, positions)):
+        for i in range(0, width, vector_lanes(x)):
+            prefetch(x, p * row + i)
 
 
 @numba.njit
-def _normalise_channels(
-    y, x, residual, add, lanes, positions, channels, low, high, middle, scale, shift, floor
-):
-    for first in range(0, lanes, 64):
-        width = chunk_width(first, lanes)
-        for p in range(positions):
-            start = first * positions * channels + p * channels * width
-            for c in range(low, high):
-                row = start + c * width
-                _normalise(at(y, row), at(x, row), at(residual, row), add, middle[c - low],
-                           scale[c - low], shift[c - low], floor, width)  # fmt: skip
+def _add(sums, at_, low, high):
+    """Two vectors of float64 join the partial sums from `at_` on."""
+    store(sums, at_, load_as(low, sums, at_) + (low + high))
+
+
+@numba.njit
+def _moments_of(unit, sums, squares, x, row, low, high, begin, end, some, origin):
+    for i in range(begin, min(end, some), lanes_of(unit)):
+        s, t = widened(unit)
+        q, r = s, t
+        for p in range(low, high):
+            near, far = widened(load_some(unit, x, p * row + i, some - i, origin) - origin)
+            s, t = s + near, t + far
+            q, r = fma(near, near, q), fma(far, far, r)
+        _add(sums, i, s, t)
+        _add(squares, i, q, r)
 
 
 @numba.njit
@@ -78,30 +95,62 @@ def _moments(sums, squares, x, origin, count, lanes, positions, channels, low, h
     _clear(squares, 64 * (high - low))
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
-        some = min(width, count - first)
-        for p in range(positions):
-            block = at(x, first * positions * channels + (p * channels + low) * width)
+        some, row, wide = min(width, count - first), channels * width, abreast(x, width)
+        block = at(x, first * positions * channels + low * width)
+        for p in range(0, positions, BLOCK):
+            _fetch(block, p, positions, row, (high - low) * width)
+            end = min(p + BLOCK, positions)
             for c in range(high - low):
-                row, start = at(block, c * width), origin[c]
-                total, square = at(sums, c * 64), at(squares, c * 64)
-                for i in range(some):
-                    distance = numba.float64(row[i] - start)
-                    total[i] += distance
-                    square[i] += distance * distance
+                s, q, start = at(sums, c * 64), at(squares, c * 64), origin[c]
+                column = at(block, c * width)
+                _moments_of(four(x), s, q, column, row, p, end, 0, wide, some, start)
+                _moments_of(one(x), s, q, column, row, p, end, wide, width, some, start)
+
+
+@numba.njit
+def _normalise(unit, y, x, residual, add, middle, scale, shift, floor, begin, end):
+    """y = max(floor, (x - middle) * scale + shift + residual), which keeps NaN."""
+    for i in range(begin, end, lanes_of(unit)):
+        value = fma(load_as(unit, x, i) - middle, scale, shift)
+        if add:
+            value += load_as(unit, residual, i)
+        store(y, i, select(value < floor, floor, value))
+
+
+@numba.njit
+def _normalise_channels(
+    y, x, residual, add, lanes, positions, channels, low, high, middle, scale, shift, floor
+):
+    """From the last position to the first: those read last are still in the cache."""
+    for first in range((lanes - 1) // 64 * 64, -1, -64):
+        width = chunk_width(first, lanes)
+        wide = abreast(x, width)
+        for p in range(positions - 1, -1, -1):
+            start = first * positions * channels + p * channels * width
+            if p >= 4:
+                for i in range(low * width, high * width, vector_lanes(x)):
+                    prefetch(y, start - 4 * channels * width + i)
+            for c in range(low, high):
+                row, k = start + c * width, c - low
+                target, source, more = at(y, row), at(x, row), at(residual, row)
+                _normalise(four(x), target, source, more, add, middle[k], scale[k], shift[k],
+                           floor, 0, wide)  # fmt: skip
+                _normalise(one(x), target, source, more, add, middle[k], scale[k], shift[k],
+                           floor, wide, width)  # fmt: skip
 
 
 @kernel
 def _train(
     t, n, y: ptr, mean: ptr, invstd: ptr, x: ptr, gamma: ptr, beta: ptr, residual: ptr,
     running_mean: ptr, running_var: ptr, count: size, lanes: size, positions: size,
-    channels: size, given: size, momentum: flt, eps: flt, floor: flt,
+    channels: size, group: size, given: size, momentum: flt, eps: flt, floor: flt,
 ):  # fmt: skip
     sums, squares = wide_tile(x), wide_tile(x)
     middle, scale, shift = tile(x), tile(x), tile(x)
     rows, move = float(count * positions), real(momentum)
-    groups = (channels + 3) // 4
-    for group in range(t * groups // n, (t + 1) * groups // n):
-        low, high = 4 * group, min(4 * group + 4, channels)
+    groups = (channels + group - 1) // group
+    for number_of in range(t * groups // n, (t + 1) * groups // n):
+        low, high = group * number_of, min(group * (number_of + 1), channels)
         width = chunk_width(0, lanes)
         for c in range(low, high):
             middle[c - low] = x[c * width]  # of the first image, at its first position
@@ -133,6 +182,12 @@ def _shape(x: Lanes) -> tuple[int, int, int, int]:
     return x.shape[0], x.lanes, math.prod(x.shape[1:-1]), x.shape[-1]
 
 
+def _group(x: Lanes, arrays: int) -> int:
+    """How many channels are done at a time, so that what is read twice stays in the cache."""
+    _, lanes, positions, channels = _shape(x)
+    return max(1, min(4, CACHED // max(1, arrays * lanes * positions)))
+
+
 def _floor(activation: str | None) -> float:
     return 0.0 if activation == "relu" else -math.inf
 
@@ -143,7 +198,7 @@ def batch_norm_train(
 ) -> None:  # fmt: skip
     given = _given(gamma, beta, residual, running_mean, running_var)
     launch(_train, y.dtype, y, mean, invstd, x, gamma, beta, residual, running_mean, running_var,
-           *_shape(x), given, momentum, eps, _floor(activation))  # fmt: skip
+           *_shape(x), _group(x, 1), given, momentum, eps, _floor(activation))  # fmt: skip
     activate(y, activation)
 
 
@@ -207,56 +262,109 @@ def batch_norm_infer(
 
 
 @numba.njit
-def _normalise_dx(dx, g, x, middle, inverse, slope, level, scale, width):
-    for i in range(width):
-        hat = (x[i] - middle) * inverse
-        dx[i] = (g[i] - level - hat * slope) * scale
+def _arrived(unit, g, y, masked, place, some):
+    """g, or with relu's gradient g where y > 0."""
+    value = load_some(unit, g, place, some, 0.0)
+    if masked:
+        value = select(load_some(unit, y, place, some, 0.0) > 0.0, value, 0.0)
+    return value
+
+
+@numba.njit
+def _products_of(
+    unit, sums, products, g, x, y, masked, row, low, high, begin, end, some, middle, inverse
+):
+    for i in range(begin, min(end, some), lanes_of(unit)):
+        s, t = widened(unit)
+        q, r = s, t
+        for p in range(low, high):
+            place = p * row + i
+            near, far = widened(_arrived(unit, g, y, masked, place, some - i))
+            hat = (load_some(unit, x, place, some - i, middle) - middle) * inverse
+            near_hat, far_hat = widened(hat)
+            s, t = s + near, t + far
+            q, r = fma(near, near_hat, q), fma(far, far_hat, r)
+        _add(sums, i, s, t)
+        _add(products, i, q, r)
+
+
+@numba.njit
+def _products(
+    sums, products, g, x, y, masked, mean, invstd, count, lanes, positions, channels, low, high
+):
+    """sums[c][64] of g, and products[c][64] of g * (x - mean) * invstd, in each lane."""
+    _clear(products, 256)
+    _clear(sums, 256)
+    for first in range(0, lanes, 64):
+        width = chunk_width(first, lanes)
+        some, row, wide = min(width, count - first), channels * width, abreast(x, width)
+        start = first * positions * channels + low * width
+        for p in range(0, positions, BLOCK):
+            end, next_to = min(p + BLOCK, positions), (high - low) * width
+            _fetch(at(g, start), p, positions, row, next_to)
+            _fetch(at(x, start), p, positions, row, next_to)
+            if masked:
+                _fetch(at(y, start), p, positions, row, next_to)
+            for c in range(high - low):
+                s, q, place = at(sums, c * 64), at(products, c * 64), start + c * width
+                gc, xc, yc = at(g, place), at(x, place), at(y, place)
+                middle, inverse = mean[low + c], invstd[low + c]
+                _products_of(four(x), s, q, gc, xc, yc, masked, row, p, end, 0, wide, some,
+                             middle, inverse)  # fmt: skip
+                _products_of(one(x), s, q, gc, xc, yc, masked, row, p, end, wide, width, some,
+                             middle, inverse)  # fmt: skip
+
+
+@numba.njit
+def _normalise_dx(unit, dx, g, x, y, masked, middle, inverse, slope, level, scale, begin, end):
+    for i in range(begin, end, lanes_of(unit)):
+        hat = (load_as(unit, x, i) - middle) * inverse
+        arrived = _arrived(unit, g, y, masked, i, end - i)
+        store(dx, i, (arrived - level - hat * slope) * scale)
 
 
 @kernel
 def _train_dx(
     t, n, dx: ptr, dgamma: ptr, dbeta: ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr,
-    count: size, lanes: size, positions: size, channels: size, scaled: size,
+    y: ptr, count: size, lanes: size, positions: size, channels: size, group: size, scaled: size,
+    masked: size,
 ):  # fmt: skip
     products, sums, slope, level, scale = wide_tile(x), wide_tile(x), tile(x), tile(x), tile(x)
     rows = like(x, count * positions)
-    groups = (channels + 3) // 4
-    for group in range(t * groups // n, (t + 1) * groups // n):
-        low, high = 4 * group, min(4 * group + 4, channels)
-        _clear(products, 256)
-        _clear(sums, 256)
-        for first in range(0, lanes, 64):
-            width = chunk_width(first, lanes)
-            for p in range(positions):
-                start = first * positions * channels + p * channels * width
-                for c in range(low, high):
-                    arrived, row = at(g, start + c * width), at(x, start + c * width)
-                    product, total = at(products, (c - low) * 64), at(sums, (c - low) * 64)
-                    middle, inverse = mean[c], invstd[c]
-                    for i in range(min(width, count - first)):
-                        value = numba.float64(arrived[i])
-                        total[i] += value
-                        product[i] += value * numba.float64((row[i] - middle) * inverse)
+    groups = (channels + group - 1) // group
+    for number_of in range(t * groups // n, (t + 1) * groups // n):
+        low, high = group * number_of, min(group * (number_of + 1), channels)
+        _products(sums, products, g, x, y, masked, mean, invstd, count, lanes, positions,
+                  channels, low, high)  # fmt: skip
         for c in range(low, high):
             k = c - low
             dgamma[c], dbeta[c] = _added(at(products, k * 64)), _added(at(sums, k * 64))
             slope[k], level[k] = dgamma[c] / rows, dbeta[c] / rows
             scale[k] = invstd[c] * gamma[c] if scaled else invstd[c]
-        for first in range(0, lanes, 64):
+        for first in range((lanes - 1) // 64 * 64, -1, -64):
             width = chunk_width(first, lanes)
-            for p in range(positions):
+            wide = abreast(x, width)
+            for p in range(positions - 1, -1, -1):
                 start = first * positions * channels + p * channels * width
+                if p >= 4:
+                    for i in range(low * width, high * width, vector_lanes(x)):
+                        prefetch(dx, start - 4 * channels * width + i)
                 for c in range(low, high):
                     place, k = start + c * width, c - low
-                    _normalise_dx(at(dx, place), at(g, place), at(x, place), mean[c], invstd[c],
-                                  slope[k], level[k], scale[k], width)  # fmt: skip
+                    d, gc, xc, yc = at(dx, place), at(g, place), at(x, place), at(y, place)
+                    _normalise_dx(four(x), d, gc, xc, yc, masked, mean[c], invstd[c], slope[k],
+                                  level[k], scale[k], 0, wide)  # fmt: skip
+                    _normalise_dx(one(x), d, gc, xc, yc, masked, mean[c], invstd[c], slope[k],
+                                  level[k], scale[k], wide, width)  # fmt: skip
 
 
 def batch_norm_dx(
-    dx: Lanes, dgamma: Any, dbeta: Any, g: Lanes, x: Lanes, gamma: Any, mean: Any, invstd: Any
-) -> None:
-    launch(_train_dx, dx.dtype, dx, dgamma, dbeta, g, x, gamma, mean, invstd, *_shape(x),
-           int(gamma is not None))  # fmt: skip
+    dx: Lanes, dgamma: Any, dbeta: Any, g: Lanes, x: Lanes, gamma: Any, mean: Any, invstd: Any,
+    y: Lanes | None,
+) -> None:  # fmt: skip
+    masked = y is not None
+    launch(_train_dx, dx.dtype, dx, dgamma, dbeta, g, x, gamma, mean, invstd, y, *_shape(x),
+           _group(x, 2 + masked), int(gamma is not None), int(masked))  # fmt: skip
 
 
 # layer normalisation ------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from .launch import flt, i64ptr, kernel, launch, ptr, size
 from .rows import like, number, tile, wide_tile
 from .simd import at, vector_lanes
 from .vector import (
+    abreast,
     add_up,
     four,
     lanes_of,
@@ -73,7 +74,7 @@ def _parts(x, width, step, length):
         some = 4 * lanes if length >= 4 * lanes else lanes
         row, nothing = (1, (length + some - 1) // some, some, length, some), (0, 0, 0, 0, 0)
         return (row, nothing) if some > lanes else (nothing, row)
-    wide = width // (4 * lanes) * 4 * lanes
+    wide = abreast(x, width)
     return (wide, length, step, wide, 0), (width - wide, length, step, width - wide, 0)
 
 

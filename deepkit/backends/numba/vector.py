@@ -138,6 +138,13 @@ def lanes_of(typing: Any, a: Any) -> Any:
 
 
 @numba.njit
+def abreast(pointer, count):
+    """How many of `count` elements can be walked four registers at a time."""
+    step = lanes_of(four(pointer))
+    return count // step * step
+
+
+@numba.njit
 def load(pointer, offset):
     """The register of elements from `offset` on."""
     return load_as(one(pointer), pointer, offset)

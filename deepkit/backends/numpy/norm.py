@@ -70,10 +70,17 @@ def _finish(y, gamma, beta, residual, activation):
     _activate(y, activation)
 
 
-@scratch(lambda dx, *_, **__: [(dx.shape[-1:], dx.dtype)])
+def _work(dx, dgamma, dbeta, g, x, gamma, mean, invstd, y):
+    return [(dx.shape[-1:], dx.dtype), *([] if y is None else [(dx.shape, dx.dtype)])]
+
+
+@scratch(_work)
 @np.errstate(all="ignore")
-def batch_norm_dx(dx, dgamma, dbeta, g, x, gamma, mean, invstd, *, scratch):
-    (work,) = scratch
+def batch_norm_dx(dx, dgamma, dbeta, g, x, gamma, mean, invstd, y, *, scratch):
+    work, *masked = scratch
+    for passing in masked:
+        passing[...] = np.where(y > 0, g, 0)
+        g = passing
     x, g, out = _matrix(x), _matrix(g), _matrix(dx)
     rows = x.shape[0]
     np.subtract(x, mean, out=out)
