@@ -8,6 +8,7 @@ these moves an operation to where its operands are at hand, and leaves its arith
     residual     batch norm -> add -> relu                               likewise with `residual=`
     relu_pool    max-pool backward -> relu backward                      the other way round: relu
                  looks at the pooled values, a quarter of them
+    relu_norm    relu backward -> batch norm backward                    is one launch
 """
 
 from __future__ import annotations
@@ -171,10 +172,30 @@ def relu_pool(launches: Launches, facts: Facts) -> Launches:
     ]
 
 
+def relu_norm(launches: Launches, facts: Facts) -> Launches:
+    """relu's gradient becomes a part of the backward pass of the batch norm before it."""
+    found, gone = list(launches), set()
+    for i, relu in enumerate(launches):
+        if relu.name != "relu_dx":
+            continue
+        g, y = relu.ins
+        j = facts.only_reader(relu.outs[0])
+        if j is None or launches[j].name != "batch_norm_dx" or launches[j].ins[5] is not None:
+            continue
+        back = launches[j]
+        fits = same(back.ins[0], relu.outs[0]) and g is not None and y is not None
+        if fits and g.shape == y.shape and {g.layout, y.layout} == {relu.outs[0].layout}:
+            if facts.may_move(relu, i, j):
+                found[j] = changed(back, ins=(g, *back.ins[1:5], y))
+                gone.add(i)
+    return [launch for i, launch in enumerate(found) if i not in gone]
+
+
 PASSES: dict[str, Callable[[Launches, Facts], Launches]] = {
     "activation": activation,
     "residual": residual,
     "relu_pool": relu_pool,
+    "relu_norm": relu_norm,
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..card import Shape, booleans, op, positive, sample
+from ..card import Shape, ShapeError, booleans, op, positive, sample
 from ..tape import Tensor, registry
 from .common import broadcast, checked_dtype, elements, operands, tensor_in
 
@@ -282,15 +282,10 @@ relu = _unary(
 )
 
 
-def _gelu_grad(g: Any, y: Any, x: Any) -> Any:
-    below = (erf(x * 0.5**0.5) + 1.0) * 0.5
-    return g * (below + x * exp(x * x * -0.5) * (1 / (2 * np.pi) ** 0.5))
-
-
 gelu = _unary(
     "gelu",
     "y = x * P(Z <= x) for a standard normal Z, exact (Hendrycks and Gimpel 2016).",
-    _gelu_grad,
+    lambda g, y, x: gelu_dx(g, x),
     _BENCHED,
     tolerance=4,
 )
@@ -329,6 +324,32 @@ sigmoid_dx = _backward_op(
     "dx = g * y * (1 - y), y = sigmoid x.",
     (lambda g, dx, g0, y: sigmoid_dx(g, y), lambda g, dx, g0, y: g * g0 * (1.0 - y * 2.0)),
 )
+
+
+def _normal_density(x: Tensor) -> Tensor:
+    return exp(x * x * -0.5) * (1 / (2 * np.pi) ** 0.5)
+
+
+def _same(g: Shape, x: Shape) -> tuple[Shape]:
+    if g != x:
+        raise ShapeError(f"gelu_dx: g is {g} but x is {x}")
+    return (x,)
+
+
+@op(
+    "g[*], x[*] -> dx[*]",
+    shape=_same,
+    grads=(
+        lambda h, dx, g, x: gelu_dx(h, x),
+        lambda h, dx, g, x: h * g * _normal_density(x) * (2.0 - x * x),
+    ),
+    samples=GRAD_PAIRS,
+    cost=_cost(20),
+    tolerance=4,
+)
+def gelu_dx(g: Any, x: Any) -> Any:
+    """dx = g * (P(Z <= x) + x p(x)), p being the density of the standard normal Z."""
+    return (g, x), {}
 
 
 @op(

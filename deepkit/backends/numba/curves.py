@@ -159,3 +159,13 @@ def curve(t, n, op: size, y: ptr, x: ptr, count: size, p: flt):
         target = at(y, low)
         for i in range(some):
             target[i] = values[i]
+
+
+@kernel
+def gelu_dx(t, n, dx: ptr, g: ptr, x: ptr, count: size):
+    """dx = g * (P(Z <= x) + x p(x)), Z a standard normal variable and p its density."""
+    half, one, root = like(x, 0.5), like(x, 1.0), like(x, 0.5**0.5)
+    top = like(x, (2 * math.pi) ** -0.5)
+    for i in range(t * count // n, (t + 1) * count // n):
+        below = half * (one + _erf(x, x[i] * root))
+        dx[i] = g[i] * (below + x[i] * (top * exp(x[i] * x[i] * -half)))

@@ -420,6 +420,10 @@ def gelu(y: Any, x: Any) -> None:
     _bend(curves.GELU, y, x)
 
 
+def gelu_dx(dx: Any, g: Any, x: Any) -> None:
+    launch(curves.gelu_dx, dx.dtype, dx, g, x, _flat(dx))
+
+
 def activate(y: Any, activation: str | None) -> None:
     """A fused activation in place.  relu is applied by the micro-kernel that writes y."""
     if activation == "tanh":

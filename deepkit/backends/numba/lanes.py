@@ -309,8 +309,8 @@ _TAKE_FEW = {  # the ops whose kernels take C order, too
 }
 
 _AS_THEY_COME = {  # ops whose kernels take both, and the operand whose layout they follow
-    **dict.fromkeys(("softmax", "log_softmax", "label_cross_entropy"), 0),
-    **dict.fromkeys(("softmax_dx", "log_softmax_dx", "label_cross_entropy_dx"), 1),
+    **dict.fromkeys(("softmax", "log_softmax", "label_cross_entropy", "layer_norm_over"), 0),
+    **dict.fromkeys(("softmax_dx", "log_softmax_dx", "label_cross_entropy_dx", "layer_norm_dx"), 1),
 }
 
 _KEEPS_LANES = {

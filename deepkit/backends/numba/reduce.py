@@ -1,7 +1,7 @@
 """Reductions and broadcasting.
 
-Sums of floats are kept in float64, in a tile of 64 or 256 totals side by side (so that the loops
-over them are vectors), whatever the element type is; those of integers in int64.
+Sums of floats begin in registers, 16 rows at a time, and go on in float64, in a tile of 64 or 256
+totals side by side (so that the loops over them are vectors); those of integers in int64.
 
     _columns   what is contiguous stays (columns, or images in lanes): the tile holds one total for
                each, and rows are added to it
@@ -24,10 +24,12 @@ from numba.extending import intrinsic
 from .elementwise import broadcast_copy
 from .lanes import CHUNK, Lanes, padded
 from .launch import flt, i64ptr, kernel, launch, ptr, size
-from .rows import Shape, merged, number, strides, typed, walked, wide_tile, word
+from .rows import Shape, merged, number, strides, tile, typed, walked, wide_tile, word
 from .simd import INT, at
+from .vector import abreast, add_up, four, lanes_of, load_some, one, store, widened
 
 SUM, MAX, MIN = range(3)
+BLOCK = 16  # rows that are added up in registers before they join their total
 
 _least, _most = min, max  # here `min` and `max` are ops
 
@@ -90,6 +92,9 @@ def _columns(
                 for i2 in range(m2):
                     for i1 in range(m1):
                         line = at(corner, (i2 * s2 + i1 * s1) * wide + i)
+                        if op == SUM:
+                            _add_rows(totals, line, m0, s0 * wide, some)
+                            continue
                         for i0 in range(m0):
                             _absorb(op, totals, at(line, i0 * s0 * wide), some)
                 for j in range(some):
@@ -163,6 +168,89 @@ def _sum_run_of(x, count):
     return whole
 
 
+@numba.njit
+def _add_rows_of(unit, totals, x, low, high, stride, begin, end):
+    part = tile(x)
+    for i in range(begin, end, lanes_of(unit)):
+        total = unit
+        for row in range(low, high):
+            total += load_some(unit, x, row * stride + i, end - i, 0.0)
+        store(part, 0, total)
+        for j in range(_least(lanes_of(unit), end - i)):
+            totals[i + j] += part[j]
+
+
+def _add_rows(totals, x, rows, stride, count):
+    raise NotImplementedError
+
+
+@numba.extending.overload(_add_rows)
+def _add_rows_to(totals, x, rows, stride, count):
+    """totals[i] += x[i] + x[stride + i] + ..., i below count."""
+    if isinstance(x.dtype, types.Float):
+
+        def floats(totals, x, rows, stride, count):
+            wide = abreast(x, count)
+            for low in range(0, rows, BLOCK):
+                high = _least(low + BLOCK, rows)
+                _add_rows_of(four(x), totals, x, low, high, stride, 0, wide)
+                _add_rows_of(one(x), totals, x, low, high, stride, wide, count)
+
+        return floats
+
+    def whole(totals, x, rows, stride, count):
+        for row in range(rows):
+            _absorb(SUM, totals, at(x, row * stride), count)
+
+    return whole
+
+
+@numba.njit
+def _narrow_of(unit, x, low, high, stride, begin, end):
+    total = 0.0
+    for i in range(begin, end, lanes_of(unit)):
+        part = unit
+        for run in range(low, high):
+            part += load_some(unit, x, run * stride + i, end - i, 0.0)
+        near, far = widened(part)
+        total += add_up(near + far)
+    return total
+
+
+def _sum_runs(x, runs, stride, count):
+    raise NotImplementedError
+
+
+@numba.extending.overload(_sum_runs)
+def _sum_runs_of(x, runs, stride, count):
+    """The sum of x[i] + x[stride + i] + ..., i below count; runs of images side by side are added
+    up lane by lane before lanes are."""
+    if isinstance(x.dtype, types.Float):
+
+        def floats(x, runs, stride, count):
+            total = 0.0
+            if runs > 1 and count <= CHUNK:
+                wide = abreast(x, count)
+                for low in range(0, runs, BLOCK):
+                    high = _least(low + BLOCK, runs)
+                    total += _narrow_of(four(x), x, low, high, stride, 0, wide)
+                    total += _narrow_of(one(x), x, low, high, stride, wide, count)
+            else:
+                for run in range(runs):
+                    total += _sum_run(at(x, run * stride), count)
+            return total
+
+        return floats
+
+    def whole(x, runs, stride, count):
+        total = 0
+        for run in range(runs):
+            total += _sum_run(at(x, run * stride), count)
+        return total
+
+    return whole
+
+
 @kernel
 def _runs(
     t, n, y: ptr, x: ptr, op: size, columns: size, span: size, count: size, inner_x: size,
@@ -186,11 +274,11 @@ def _runs(
             for i2 in range(m2):
                 for i1 in range(m1):
                     line = at(corner, (i2 * s2 + i1 * s1) * wide)
+                    if op == SUM:
+                        total += _sum_runs(line, m0, s0 * wide, valid)
+                        continue
                     for i0 in range(m0):
                         run = at(line, i0 * s0 * wide)
-                        if op == SUM:
-                            total += _sum_run(run, valid)
-                            continue
                         for i in range(0, valid - 63, 64):
                             _absorb(op, totals, at(run, i), 64)
                         rest = valid & -64

@@ -450,3 +450,13 @@ def widened(typing: Any, a: Any) -> Any:
         return context.make_tuple(builder, signature.return_type, halves)
 
     return types.UniTuple(kind, 2)(a), generate
+
+
+@intrinsic
+def product(typing: Any, a: Any, b: Any) -> Any:
+    """a * b, rounded: it becomes no part of an `fma`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(*args)
+
+    return (a(a, b), generate) if a == b else None
