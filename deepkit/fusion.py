@@ -49,6 +49,10 @@ class Facts:
     def written_once(self, t: Tensor) -> bool:
         return len(self.writers.get(id(t.buffer), [])) == 1
 
+    def unchanged(self, t: Tensor | None, i: int, k: int) -> bool:
+        """Whether no launch between numbers i and k writes `t`."""
+        return t is None or not any(i < w < k for w in self.writers.get(id(t.buffer), ()))
+
     def may_move(self, launch: Launch, i: int, k: int) -> bool:
         """Whether launch number i may as well run right before number k: nothing in between
         changes what it reads, or reads or writes what it writes."""
@@ -173,20 +177,29 @@ def relu_pool(launches: Launches, facts: Facts) -> Launches:
 
 
 def relu_norm(launches: Launches, facts: Facts) -> Launches:
-    """relu's gradient becomes a part of the backward pass of the batch norm before it."""
+    """relu's gradient becomes a part of the backward pass of the batch norm that relu is a part of,
+    which computes anew what relu saw, to the bit."""
+    forward = {
+        id(f.outs[0].buffer): k for k, f in enumerate(launches) if f.name == "batch_norm_train"
+    }
     found, gone = list(launches), set()
     for i, relu in enumerate(launches):
-        if relu.name != "relu_dx":
+        g, y = relu.ins if relu.name == "relu_dx" else (None, None)
+        if g is None or y is None:
             continue
-        g, y = relu.ins
-        j = facts.only_reader(relu.outs[0])
-        if j is None or launches[j].name != "batch_norm_dx" or launches[j].ins[5] is not None:
+        j, k = facts.only_reader(relu.outs[0]), forward.get(id(y.buffer))
+        if j is None or k is None or launches[j].name != "batch_norm_dx":
             continue
-        back = launches[j]
-        fits = same(back.ins[0], relu.outs[0]) and g is not None and y is not None
-        if fits and g.shape == y.shape and {g.layout, y.layout} == {relu.outs[0].layout}:
-            if facts.may_move(relu, i, j):
-                found[j] = changed(back, ins=(g, *back.ins[1:5], y))
+        back, norm = launches[j], launches[k]
+        x, gamma, beta, residual = norm.ins[:4]
+        wanted = (relu.outs[0], x, gamma, *norm.outs[1:])
+        fits = all(same(a, b) or a is b is None for a, b in zip(back.ins[:5], wanted, strict=True))
+        plain = residual is None and norm.params["activation"] == "relu" and not back.params["relu"]
+        if fits and plain and {g.layout, y.layout} == {relu.outs[0].layout} and g.shape == y.shape:
+            still = facts.unchanged(beta, k, j) and facts.written_once(y)
+            if still and facts.may_move(relu, i, j):
+                ins = (g, *back.ins[1:5], beta)
+                found[j] = changed(back, ins=ins, params=back.params | {"relu": True})
                 gone.add(i)
     return [launch for i, launch in enumerate(found) if i not in gone]
 

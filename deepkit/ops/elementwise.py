@@ -330,7 +330,7 @@ def _normal_density(x: Tensor) -> Tensor:
     return exp(x * x * -0.5) * (1 / (2 * np.pi) ** 0.5)
 
 
-def _same(g: Shape, x: Shape) -> tuple[Shape]:
+def _pair_of_gelu(g: Shape, x: Shape) -> tuple[Shape]:
     if g != x:
         raise ShapeError(f"gelu_dx: g is {g} but x is {x}")
     return (x,)
@@ -338,7 +338,7 @@ def _same(g: Shape, x: Shape) -> tuple[Shape]:
 
 @op(
     "g[*], x[*] -> dx[*]",
-    shape=_same,
+    shape=_pair_of_gelu,
     grads=(
         lambda h, dx, g, x: gelu_dx(h, x),
         lambda h, dx, g, x: h * g * _normal_density(x) * (2.0 - x * x),

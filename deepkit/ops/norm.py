@@ -94,9 +94,10 @@ def _training_grads(
     again = is_grad_enabled()
     if again:  # a gradient of this gradient has to see that x moves them
         middle, invstd = _statistics(x, _leading(x), p["eps"], False)
-    if again or asked[3] or p["activation"] != "relu":  # others want the gradient before y, too
-        g, y = activation_dx(g, y, p["activation"]), None
-    dx, dgamma, dbeta = batch_norm_dx(g, x, gamma, middle, invstd, y)
+    relu = p["activation"] == "relu" and residual is None and not again
+    if not relu:
+        g, beta = activation_dx(g, y, p["activation"]), None
+    dx, dgamma, dbeta = batch_norm_dx(g, x, gamma, middle, invstd, beta, relu=relu)
     return [dx, dgamma, dbeta, g, None, None]
 
 
@@ -150,10 +151,14 @@ def batch_norm_train(
     )
 
 
-def _batch_dx_formula(g: Any, x: Any, gamma: Any, middle: Any, invstd: Any, y: Any) -> tuple:
+def _batch_dx_formula(
+    g: Any, x: Any, gamma: Any, middle: Any, invstd: Any, beta: Any, *, relu: bool
+) -> tuple:
     axes = _leading(x)
-    g = g if y is None else relu_dx(g, y)
     hat = (x - middle) * invstd
+    if relu:
+        y = hat if gamma is None else hat * gamma
+        g = relu_dx(g, y if beta is None else y + beta)
     dgamma, dbeta = sum_over(g * hat, axis=axes), sum_over(g, axis=axes)
     scale = invstd if gamma is None else gamma * invstd
     dx = (g - (dbeta + hat * dgamma) * (1.0 / elements(x.shape[:-1]))) * scale
@@ -161,26 +166,29 @@ def _batch_dx_formula(g: Any, x: Any, gamma: Any, middle: Any, invstd: Any, y: A
 
 
 @op(
-    "g[N,...,C], x[N,...,C], gamma[C]?, mean[C], invstd[C], y[N,...,C]?"
+    "g[N,...,C], x[N,...,C], gamma[C]?, mean[C], invstd[C], beta[C]?"
     " -> dx[N,...,C], dgamma[C], dbeta[C]",
-    shape=lambda g, x, *_: (x, x[-1:], x[-1:]),
+    shape=lambda g, x, *_, **__: (x, x[-1:], x[-1:]),
     together=by_formula(_batch_dx_formula),
     cost=_cost(12, 3),
     samples=(
         sample((4, 3), (4, 3), (3,), (3,), positive(3), None),
         sample((2, 3, 2, 5), (2, 3, 2, 5), None, (5,), positive(5), None),
-        sample((19, 2, 3), (19, 2, 3), (3,), (3,), positive(3), (19, 2, 3)),
-        sample((70, 17, 3), (70, 17, 3), (3,), (3,), positive(3), (70, 17, 3)),
+        sample((19, 2, 3), (19, 2, 3), (3,), (3,), positive(3), (3,), relu=True),
+        sample((70, 17, 3), (70, 17, 3), (3,), (3,), positive(3), None, relu=True),
+        sample((17, 2, 20), (17, 2, 20), None, (20,), positive(20), (20,), relu=True),
     ),
 )
-def batch_norm_dx(g: Any, x: Any, gamma: Any, mean: Any, invstd: Any, y: Any = None) -> Any:
+def batch_norm_dx(
+    g: Any, x: Any, gamma: Any, mean: Any, invstd: Any, beta: Any = None, *, relu: bool = False
+) -> Any:
     """With h = (x - mean) * invstd, n values a channel and sums over all axes but the last:
 
     dgamma = sum g h,  dbeta = sum g,  dx = gamma * invstd * (g - dbeta/n - h * dgamma/n).
-    Ioffe and Szegedy 2015, section 3.  With y, what relu made of the result, g counts as 0 where
-    y is not above 0.
+    Ioffe and Szegedy 2015, section 3.  With relu, g counts as 0 where gamma h + beta is not
+    above 0.
     """
-    return (g, x, gamma, mean, invstd, y), {}
+    return (g, x, gamma, mean, invstd, beta), dict(relu=bool(relu))
 
 
 def _inference_shape(

@@ -87,7 +87,7 @@ def test_each_pass_finds_its_pattern(device):
     turned = trained(Block, "relu_pool", (17,))[2]
     assert turned.index("relu_dx") < turned.index("max_pool2d_dx")
     assert plain.index("max_pool2d_dx") < plain.index("relu_dx")
-    masked = trained(Block, "relu_norm", (17,))[2]
+    masked = trained(Block, ("activation", "relu_norm"), (17,))[2]
     assert masked.count("relu_dx") == plain.count("relu_dx") - 1
     assert "relu" not in trained(Block, True, (17,))[2]
 

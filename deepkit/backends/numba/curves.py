@@ -62,9 +62,7 @@ def _log(p, x):
     n, m = split(x * like(p, 2.0**64) if small else x)
     n -= shift
     one, two = like(p, 1.0), like(p, 2.0)
-    value = n * like(p, LN2_HIGH) + (
-        two * _artanh(p, (m - one) / (m + one)) + n * like(p, LN2_LOW)
-    )
+    value = n * like(p, LN2_HIGH) + (two * _artanh(p, (m - one) / (m + one)) + n * like(p, LN2_LOW))
     value = like(p, -math.inf) if x == like(p, 0.0) else value
     value = like(p, math.nan) if x < like(p, 0.0) else value
     return value if x < like(p, math.inf) else x  # infinity and NaN stay

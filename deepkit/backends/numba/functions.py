@@ -151,9 +151,7 @@ def split(typing: Any, x: Any) -> Any:
 
 
 # (artanh(s) - s) / s^3 in s^2, for |s| <= 1/3
-artanh_rest = polynomial(
-    [1 / (2 * k + 3) for k in range(7)], [1 / (2 * k + 3) for k in range(16)]
-)
+artanh_rest = polynomial([1 / (2 * k + 3) for k in range(7)], [1 / (2 * k + 3) for k in range(16)])
 
 
 @numba.njit

@@ -96,13 +96,13 @@ class _State(threading.local):
 _state = _State()
 
 
-_byte_of, _where_is = ctypes.c_char.from_buffer, ctypes.addressof
+_byte_of: Any = ctypes.c_char.from_buffer
 
 
 def address_of(array: np.ndarray) -> int:
     """Where the elements of a contiguous array are; several times faster than asking NumPy."""
     try:
-        return _where_is(_byte_of(array))
+        return ctypes.addressof(_byte_of(array))
     except (TypeError, ValueError):  # it is read-only, or empty
         return array.__array_interface__["data"][0]
 
@@ -138,7 +138,9 @@ def launch(
         else:
             words.append(a.address)
             elements += a.lanes * a.inner
-    target = kernel.address(_NAMES.get(dtype.char) or (dtype.str[1:] if dtype.kind == "f" else "f4"))
+    target = kernel.address(
+        _NAMES.get(dtype.char) or (dtype.str[1:] if dtype.kind == "f" else "f4")
+    )
     wanted = max(1, min(threads.count(), (elements if work is None else work) // GRAIN))
     if most is not None:
         wanted = min(wanted, most)

@@ -1,8 +1,8 @@
 """Normalisation over the batch, over trailing axes, and over neighbouring channels.
 
-    batch   norm_batch.py
-    layer   norm_layer.py
-    local   [positions][C][64 images]       windows of channels, 64 at once
+batch   norm_batch.py
+layer   norm_layer.py
+local   [positions][C][64 images]       windows of channels, 64 at once
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def batch_norm_train(
     running_mean: Any, running_var: Any, *, momentum: float, eps: float, activation: str | None,
 ) -> None:  # fmt: skip
     given = _given(gamma, beta, residual, running_mean, running_var)
-    launch(batch.train, y.dtype, y, mean, invstd, x, gamma, beta, residual, running_mean, running_var,
-           *_shape(x), min(batch.GROUP, x.shape[-1]), given, momentum, eps, _floor(activation))  # fmt: skip
+    launch(batch.train, y.dtype, y, mean, invstd, x, gamma, beta, residual, running_mean,
+           running_var, *_shape(x), min(batch.GROUP, x.shape[-1]), given, momentum, eps,
+           _floor(activation))  # fmt: skip
     activate(y, activation)
 
 
@@ -54,22 +55,21 @@ def batch_norm_infer(
 ) -> None:  # fmt: skip
     given = _given(gamma, beta, residual)
     if isinstance(x, Lanes):
-        launch(batch.infer, y.dtype, y, x, gamma, beta, residual, running_mean, running_var, *_shape(x),
-               given, eps, _floor(activation))  # fmt: skip
+        launch(batch.infer, y.dtype, y, x, gamma, beta, residual, running_mean, running_var,
+               *_shape(x), given, eps, _floor(activation))  # fmt: skip
     else:
         channels = x.shape[-1]
-        launch(batch.infer_channels, y.dtype, y, x, gamma, beta, residual, running_mean, running_var,
-               x.size // channels, channels, given, eps, _floor(activation))  # fmt: skip
+        launch(batch.infer_channels, y.dtype, y, x, gamma, beta, residual, running_mean,
+               running_var, x.size // channels, channels, given, eps, _floor(activation))  # fmt: skip
     activate(y, activation)
 
 
 def batch_norm_dx(
     dx: Lanes, dgamma: Any, dbeta: Any, g: Lanes, x: Lanes, gamma: Any, mean: Any, invstd: Any,
-    y: Lanes | None,
+    beta: Any, *, relu: bool,
 ) -> None:  # fmt: skip
-    masked = y is not None
-    launch(batch.train_dx, dx.dtype, dx, dgamma, dbeta, g, x, gamma, mean, invstd, y, *_shape(x),
-           min(batch.GROUP, x.shape[-1]), int(gamma is not None), int(masked))  # fmt: skip
+    launch(batch.train_dx, dx.dtype, dx, dgamma, dbeta, g, x, gamma, mean, invstd, beta,
+           *_shape(x), min(batch.GROUP, x.shape[-1]), _given(gamma, beta), int(relu))  # fmt: skip
 
 
 # layer normalisation ------------------------------------------------------------------------------

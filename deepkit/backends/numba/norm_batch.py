@@ -95,33 +95,34 @@ def _moments(sums, squares, x, origin, count, lanes, positions, channels, low, h
 
 
 @numba.njit
-def _arrived(unit, g, y, masked, place, some):
-    """g, or with relu's gradient g where y > 0."""
+def _arrived(unit, g, place, some, relu, away, scale, shift):
+    """g, or with relu's gradient g where the result, away * scale + shift, is above 0."""
     value = load_some(unit, g, place, some, 0.0)
-    if masked:
-        value = select(load_some(unit, y, place, some, 0.0) > 0.0, value, 0.0)
+    if relu:
+        value = select(fma(away, scale, shift) > 0.0, value, 0.0)
     return value
 
 
 @numba.njit
-def _products_of(unit, g, x, y, masked, row, low, high, begin, end, some, middle, inverse):
+def _products_of(unit, g, x, row, low, high, begin, end, some, middle, inverse, relu, scale, shift):
     """The sum of g, and of g * (x - middle) * inverse, over the positions low .. high."""
     total, product = 0.0, 0.0
     for i in range(begin, min(end, some), lanes_of(unit)):
         s, q = unit, unit
         for p in range(low, high):
             place = p * row + i
-            arrived = _arrived(unit, g, y, masked, place, some - i)
-            hat = (load_some(unit, x, place, some - i, middle) - middle) * inverse
-            s, q = s + arrived, fma(arrived, hat, q)
+            away = load_some(unit, x, place, some - i, middle) - middle
+            arrived = _arrived(unit, g, place, some - i, relu, away, scale, shift)
+            s, q = s + arrived, fma(arrived, away * inverse, q)
         total, product = total + in_all(s), product + in_all(q)
     return total, product
 
 
 @numba.njit
 def _products(
-    sums, products, g, x, y, masked, mean, invstd, count, lanes, positions, channels, low, high
-):
+    sums, products, g, x, mean, invstd, relu, scale, shift, count, lanes, positions, channels,
+    low, high,
+):  # fmt: skip
     """The sums of g, and of g * (x - mean) * invstd, over channels low .. high."""
     clear(products, high - low)
     clear(sums, high - low)
@@ -133,15 +134,13 @@ def _products(
             end, next_to = min(p + BLOCK, positions), (high - low) * width
             _fetch(at(g, start), p, positions, row, next_to)
             _fetch(at(x, start), p, positions, row, next_to)
-            if masked:
-                _fetch(at(y, start), p, positions, row, next_to)
             for c in range(high - low):
                 place, middle, inverse = start + c * width, mean[low + c], invstd[low + c]
-                gc, xc, yc = at(g, place), at(x, place), at(y, place)
-                s, q = _products_of(four(x), gc, xc, yc, masked, row, p, end, 0, wide, some,
-                                    middle, inverse)  # fmt: skip
-                more, r = _products_of(one(x), gc, xc, yc, masked, row, p, end, wide, width, some,
-                                       middle, inverse)  # fmt: skip
+                gc, xc = at(g, place), at(x, place)
+                s, q = _products_of(four(x), gc, xc, row, p, end, 0, wide, some, middle, inverse,
+                                    relu, scale[c], shift[c])  # fmt: skip
+                more, r = _products_of(one(x), gc, xc, row, p, end, wide, width, some, middle,
+                                       inverse, relu, scale[c], shift[c])  # fmt: skip
                 sums[c] += s + more
                 products[c] += q + r
 
@@ -259,31 +258,34 @@ def infer_channels(
 
 
 @numba.njit
-def _normalise_dx(unit, dx, g, x, y, masked, middle, inverse, slope, level, scale, begin, end):
+def _normalise_dx(unit, dx, g, x, middle, inverse, slope, level, relu, scale, shift, begin, end):
     for i in range(begin, end, lanes_of(unit)):
-        hat = (load_as(unit, x, i) - middle) * inverse
-        arrived = _arrived(unit, g, y, masked, i, end - i)
-        store(dx, i, (arrived - level - hat * slope) * scale)
+        away = load_as(unit, x, i) - middle
+        arrived = _arrived(unit, g, i, end - i, relu, away, scale, shift)
+        store(dx, i, (arrived - level - away * inverse * slope) * scale)
 
 
 @kernel
 def train_dx(
     t, n, dx: ptr, dgamma: ptr, dbeta: ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr,
-    y: ptr, count: size, lanes: size, positions: size, channels: size, group: size, scaled: size,
-    masked: size,
+    beta: ptr, count: size, lanes: size, positions: size, channels: size, group: size,
+    given: size, relu: size,
 ):  # fmt: skip
-    products, sums, slope, level, scale = wide_tile(x), wide_tile(x), tile(x), tile(x), tile(x)
+    products, sums, slope, level = wide_tile(x), wide_tile(x), tile(x), tile(x)
+    scale, shift = tile(x), tile(x)
     rows = like(x, count * positions)
     groups = (channels + group - 1) // group
     for number_of in range(t * groups // n, (t + 1) * groups // n):
         low, high = group * number_of, min(group * (number_of + 1), channels)
-        _products(sums, products, g, x, y, masked, mean, invstd, count, lanes, positions,
+        for c in range(low, high):
+            scale[c - low] = invstd[c] * gamma[c] if given & 1 else invstd[c]
+            shift[c - low] = beta[c] if given & 2 else like(x, 0.0)
+        _products(sums, products, g, x, mean, invstd, relu, scale, shift, count, lanes, positions,
                   channels, low, high)  # fmt: skip
         for c in range(low, high):
             k = c - low
             dgamma[c], dbeta[c] = products[k], sums[k]
             slope[k], level[k] = dgamma[c] / rows, dbeta[c] / rows
-            scale[k] = invstd[c] * gamma[c] if scaled else invstd[c]
         for first in range((lanes - 1) // 64 * 64, -1, -64):
             width = chunk_width(first, lanes)
             wide = abreast(x, width)
@@ -294,8 +296,8 @@ def train_dx(
                         prefetch(dx, start - 4 * channels * width + i)
                 for c in range(low, high):
                     place, k = start + c * width, c - low
-                    d, gc, xc, yc = at(dx, place), at(g, place), at(x, place), at(y, place)
-                    _normalise_dx(four(x), d, gc, xc, yc, masked, mean[c], invstd[c], slope[k],
-                                  level[k], scale[k], 0, wide)  # fmt: skip
-                    _normalise_dx(one(x), d, gc, xc, yc, masked, mean[c], invstd[c], slope[k],
-                                  level[k], scale[k], wide, width)  # fmt: skip
+                    d, gc, xc = at(dx, place), at(g, place), at(x, place)
+                    _normalise_dx(four(x), d, gc, xc, mean[c], invstd[c], slope[k], level[k],
+                                  relu, scale[k], shift[k], 0, wide)  # fmt: skip
+                    _normalise_dx(one(x), d, gc, xc, mean[c], invstd[c], slope[k], level[k],
+                                  relu, scale[k], shift[k], wide, width)  # fmt: skip

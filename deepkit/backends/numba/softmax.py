@@ -317,7 +317,7 @@ def _total(t, n, y: ptr, loss: ptr, count: size, divisor: size):
 
 
 def _rows(logits: Any) -> tuple[int, ...]:
-    """Images, strips, lanes, batched, positions, classes; C order is one image of many positions."""
+    """Images, strips, lanes, batched, positions, classes; C order is one image, many positions."""
     strips, lanes, batched, positions, classes, _ = _sizes(logits, logits.ndim - 1)
     return logits.shape[0] if batched else 1, strips, lanes, batched, positions, classes
 

@@ -5,12 +5,12 @@
     y = select(y > 0.0, y, 0.1 * y)         comparisons give masks
     store(pointer, offset, y)
 
-A register has `VECTOR_BYTES` (machine.py), so `vector_lanes(pointer)` elements (simd.py).  Four side
-by side are a value as well, and take the same operations: `four(pointer)` is zeros in all of them,
-and `load_as(like, pointer, offset)` and `spread(like, number)` give as many as `like` has, so that
-the same function may be compiled for one and for four.  Offsets count elements; nothing needs to
-be aligned.  `a * b + c` becomes one instruction where the machine
-has it, as in scalar code of kernels; `fma` says so outright.
+A register has `VECTOR_BYTES` (machine.py), so `vector_lanes(pointer)` elements (simd.py).  Four
+side by side are a value as well, and take the same operations: `four(pointer)` is zeros in all of
+them, and `load_as(like, pointer, offset)` and `spread(like, number)` give as many as `like` has, so
+that one function can be compiled for one and for four.  Offsets count elements; nothing needs to be
+aligned.  `a * b + c` becomes one instruction where the machine has it, as in scalar code of kernels;
+`fma` says so outright.
 
 Everything here is at module level, since Numba does not cache functions that close over an
 intrinsic.
@@ -152,7 +152,7 @@ def load(pointer, offset):
 
 @intrinsic
 def store(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
-    """Write a vector (or a number, into all lanes of a register) to the elements from `offset` on."""
+    """Write a vector, or a number into a whole register, to the elements from `offset` on."""
     kind = value if isinstance(value, Vector) else Vector(pointer.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -389,7 +389,7 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def larger(typing: Any, a: Any, b: Any) -> Any:
-    """b where it is larger than a, else a: one instruction, which keeps a NaN in a, not one in b."""
+    """b where it is larger than a, else a: one instruction, which keeps a's NaN but not b's."""
     kind = _common(a, b)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -70,21 +70,24 @@ def _finish(y, gamma, beta, residual, activation):
     _activate(y, activation)
 
 
-def _work(dx, dgamma, dbeta, g, x, gamma, mean, invstd, y):
-    return [(dx.shape[-1:], dx.dtype), *([] if y is None else [(dx.shape, dx.dtype)])]
+def _work(dx, *_, relu):
+    return [(dx.shape[-1:], dx.dtype), *([(_matrix(dx).shape, dx.dtype)] if relu else [])]
 
 
 @scratch(_work)
 @np.errstate(all="ignore")
-def batch_norm_dx(dx, dgamma, dbeta, g, x, gamma, mean, invstd, y, *, scratch):
-    work, *masked = scratch
-    for passing in masked:
-        passing[...] = np.where(y > 0, g, 0)
-        g = passing
+def batch_norm_dx(dx, dgamma, dbeta, g, x, gamma, mean, invstd, beta, *, relu, scratch):
+    work, *passing = scratch
     x, g, out = _matrix(x), _matrix(g), _matrix(dx)
     rows = x.shape[0]
     np.subtract(x, mean, out=out)
     out *= invstd
+    if relu:
+        y = passing[0]
+        y[...] = out
+        _finish(y, gamma, beta, None, None)
+        np.copyto(y, np.where(y > 0, g, 0))
+        g = y
     _column_sums(dgamma, g, out)
     _column_sums(dbeta, g)
     np.divide(dgamma, -rows, out=work)
