@@ -60,7 +60,8 @@ def batch_norm_infer(
     else:
         channels = x.shape[-1]
         launch(batch.infer_channels, y.dtype, y, x, gamma, beta, residual, running_mean,
-               running_var, x.size // channels, channels, given, eps, _floor(activation))  # fmt: skip
+               running_var, x.size // channels, channels, given, eps,
+               _floor(activation))  # fmt: skip
     activate(y, activation)
 
 

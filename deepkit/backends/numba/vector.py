@@ -9,8 +9,8 @@ A register has `VECTOR_BYTES` (machine.py), so `vector_lanes(pointer)` elements 
 side by side are a value as well, and take the same operations: `four(pointer)` is zeros in all of
 them, and `load_as(like, pointer, offset)` and `spread(like, number)` give as many as `like` has, so
 that one function can be compiled for one and for four.  Offsets count elements; nothing needs to be
-aligned.  `a * b + c` becomes one instruction where the machine has it, as in scalar code of kernels;
-`fma` says so outright.
+aligned.  `a * b + c` becomes one instruction where the machine has it, as in scalar code of
+kernels; `fma` says so outright.
 
 Everything here is at module level, since Numba does not cache functions that close over an
 intrinsic.
