@@ -1,6 +1,12 @@
 """How many examples Hypothesis draws: the same ones in every run, or more of them under `slow`."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# A shell starts what it runs in the background with interrupts ignored, and so would be the
+# programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMMON = {
     "deadline": None,

@@ -78,21 +78,26 @@ BAD_IDX = {
 }
 
 
+def refused_at_no_cost(read):
+    """The sentence with which `read` refuses a file, having taken a chunk or two of memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            read()
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    return one_sentence(error)
+
+
 @pytest.mark.parametrize("case", BAD_IDX)
 def test_a_bad_idx_file_is_one_sentence_and_costs_no_memory(tmp_path, case):
     data, expected = BAD_IDX[case]
     path = tmp_path / "train-images"
     path.write_bytes(data)
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError) as error:
-            readers.idx("mnist", path, 3)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert one_sentence(error).startswith(f"mnist: {path} ")
-    assert expected in str(error.value)
-    assert peak < 8e6  # a chunk or two
+    said = refused_at_no_cost(lambda: readers.idx("mnist", path, 3))
+    assert said.startswith(f"mnist: {path} ")
+    assert expected in said
 
 
 def test_idx_pairs_are_checked_together(tmp_path):
@@ -295,15 +300,9 @@ def test_an_npz_that_promises_terabytes_costs_nothing(tmp_path, method):
         header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
         archive.writestr("images.npy", npy(header, bytes(1000)))
         archive.writestr("labels.npy", npy(header))
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError) as error:
-            readers.npz("set", path)
-        assert tracemalloc.get_traced_memory()[1] < 8e6
-    finally:
-        tracemalloc.stop()
+    said = refused_at_no_cost(lambda: readers.npz("set", path))
     expected = "holds 1,000 bytes but its header promises 784,000,000,000,000"
-    assert expected in one_sentence(error)
+    assert expected in said
 
 
 def test_an_npz_whose_directory_promises_gigabytes_costs_nothing(tmp_path):
@@ -315,14 +314,8 @@ def test_an_npz_whose_directory_promises_gigabytes_costs_nothing(tmp_path):
         archive.getinfo("images.npy").file_size = len(npy(header)) + size
         archive.writestr("labels.npy", npy(header))
     packed = path.stat().st_size
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError) as error:
-            readers.npz("set", path)
-        assert tracemalloc.get_traced_memory()[1] < 8e6
-    finally:
-        tracemalloc.stop()
-    assert "promises to unpack to 4,294,967,424" in one_sentence(error)
+    said = refused_at_no_cost(lambda: readers.npz("set", path))
+    assert "promises to unpack to 4,294,967,424" in said
     assert packed < 4096
 
 

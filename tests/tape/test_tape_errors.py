@@ -38,7 +38,6 @@ def test_linear():
         dk.ops.linear(x(2, 3), x(5, 3), x(4))
 
 
-@pytest.mark.skipif("conv2d" not in registry, reason="no conv2d")
 def test_conv2d():
     """The sentence of the architecture's page."""
     sentence = (

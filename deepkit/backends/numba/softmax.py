@@ -114,13 +114,13 @@ def _powers(unit, y, totals, peaks, x, part, keep):
 @numba.njit
 def _softmax(unit, y, x, peaks, totals, part, op):
     width, steps, step, extent, slope = part
-    _powers(unit, y, totals, peaks, x, part, op != 1)
+    _powers(unit, y, totals, peaks, x, part, op != LOG)
     for i in range(0, width, lanes_of(unit)):
         peak, total = load_as(unit, peaks, i), load_as(unit, totals, i)
-        total = log(total) if op == 1 else 1.0 / total
+        total = log(total) if op == LOG else 1.0 / total
         for j in range(steps):
             place, count = j * step + i, extent - i - j * slope
-            if op == 1:
+            if op == LOG:
                 value = load_some(unit, x, place, count, 0.0) - peak - total
             else:
                 value = load_some(unit, y, place, count, 0.0) * total
@@ -135,7 +135,7 @@ def _softmax_dx(unit, dx, g, y, part, op):
         for j in range(steps):
             place, count = j * step + i, extent - i - j * slope
             arrived = load_some(unit, g, place, count, 0.0)
-            if op == 1:
+            if op == LOG:
                 a, b = arrived + b, a
             else:
                 a, b = arrived * load_some(unit, y, place, count, 0.0) + b, a
@@ -146,7 +146,7 @@ def _softmax_dx(unit, dx, g, y, part, op):
             place, count = j * step + i, extent - i - j * slope
             arrived = load_some(unit, g, place, count, 0.0)
             result = load_some(unit, y, place, count, 0.0)
-            if op == 1:
+            if op == LOG:
                 store_first(dx, place, count, arrived - exp(result) * total)
             else:
                 store_first(dx, place, count, (arrived - total) * result)
