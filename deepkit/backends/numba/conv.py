@@ -313,6 +313,19 @@ def conv2d_dx(g: Any, w: Any, **params: Any) -> str:
 # the gradient for w -------------------------------------------------------------------------------
 
 
+@numba.njit
+def _row_parts(rows, filters, n):
+    """Into how many parts n threads divide the rows of the window, and the filters into n over
+    that: a thread takes as long as 4 filters more to read what it multiplies."""
+    best, least = 1, rows * ((filters + n - 1) // n + 4)
+    for parts in range(2, min(rows, n) + 1):
+        others = n // parts
+        cost = (rows + parts - 1) // parts * ((filters + others - 1) // others + 4)
+        if cost < least:
+            best, least = parts, cost
+    return best
+
+
 @kernel
 def _direct_dw(
     t, n, dw: ptr, g: ptr, x: ptr, lanes: size, height: size, width: size, channels: size,
@@ -325,8 +338,14 @@ def _direct_dw(
     merged = groups == 1 and dilation_w == 1
     middle = first_output(0, stride_w, left)  # outputs of a row whose taps are all inside
     middle_end = max(middle, last_output(columns - 1, stride_w, left, width, outputs_w))
-    for i in range((t * filters // n) * taps, ((t + 1) * filters // n) * taps):
-        dw[i] = 0
+    parts = _row_parts(rows, filters, n)
+    n, t, part = n // parts, t // parts, t % parts
+    if t == n:
+        return  # threads that are left over
+    r_begin, r_end = part * rows // parts, (part + 1) * rows // parts
+    for k in range(t * filters // n, (t + 1) * filters // n):
+        for i in range(r_begin * columns * inside, r_end * columns * inside):
+            dw[k * taps + i] = 0
     for first in range(0, lanes, 64):
         images = chunk_width(first, lanes)
         g_chunk = at(g, first * outputs_h * outputs_w * filters)
@@ -337,7 +356,7 @@ def _direct_dw(
                 count = min((group + 1) * some, (t + 1) * filters // n) - k
                 if count <= 0:
                     continue
-                for r in range(rows):
+                for r in range(r_begin, r_end):
                     p = max(start, first_output(r * dilation_h, stride_h, top))
                     p_end = last_output(r * dilation_h, stride_h, top, height, outputs_h)
                     p_count = min(start + block, p_end) - p

@@ -17,6 +17,7 @@ AArch64 allow that, since the caller cleans up.
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from numba.core import types
 from . import cache, threads
 from .threads import MOST_ARGUMENTS
 
-GRAIN = 8192  # numbers that a thread should have to read, write or multiply
+GRAIN = 8192  # numbers that each of two threads should have to read, write or multiply
 
 REALS = {"f4": types.float32, "f8": types.float64}
 _NAMES = {"f": "f4", "d": "f8"}  # of floats; asking a dtype takes time
@@ -118,7 +119,8 @@ def launch(
     """Run a kernel: arrays and `Lanes` are passed by address, None as 0.
 
     `work` is about how many numbers are read, written or multiplied, by default the elements of
-    all arrays: it decides how many threads are worth their meeting.  `most` is how many there may
+    all arrays: it decides how many threads are worth their meeting, which takes longer the more
+    there are, so that their number goes with the root of the work.  `most` is how many there may
     be, where the kernel's scratch has a part for each: a program that is bound to more threads
     than it was captured with keeps its scratch.  While a program is bound, the launch is only
     written down.
@@ -141,7 +143,8 @@ def launch(
     target = kernel.address(
         _NAMES.get(dtype.char) or (dtype.str[1:] if dtype.kind == "f" else "f4")
     )
-    wanted = max(1, min(threads.count(), (elements if work is None else work) // GRAIN))
+    halves = 2 * (elements if work is None else work) // GRAIN
+    wanted = max(1, min(threads.count(), math.isqrt(halves)))
     if most is not None:
         wanted = min(wanted, most)
     if _state.recording is not None:

@@ -44,8 +44,7 @@ def batch_norm_train(
 ) -> None:  # fmt: skip
     given = _given(gamma, beta, residual, running_mean, running_var)
     launch(batch.train, y.dtype, y, mean, invstd, x, gamma, beta, residual, running_mean,
-           running_var, *_shape(x), min(batch.GROUP, x.shape[-1]), given, momentum, eps,
-           _floor(activation))  # fmt: skip
+           running_var, *_shape(x), given, momentum, eps, _floor(activation))  # fmt: skip
     activate(y, activation)
 
 
@@ -70,7 +69,7 @@ def batch_norm_dx(
     beta: Any, *, relu: bool,
 ) -> None:  # fmt: skip
     launch(batch.train_dx, dx.dtype, dx, dgamma, dbeta, g, x, gamma, mean, invstd, beta,
-           *_shape(x), min(batch.GROUP, x.shape[-1]), _given(gamma, beta), int(relu))  # fmt: skip
+           *_shape(x), _given(gamma, beta), int(relu))  # fmt: skip
 
 
 # layer normalisation ------------------------------------------------------------------------------

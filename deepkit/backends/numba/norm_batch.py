@@ -31,7 +31,24 @@ from .vector import (
 )
 
 BLOCK = 16  # positions whose sums stay in registers
-GROUP = 8  # channels that are done at a time: as few as memory likes to read in a row
+GROUP = 8  # channels that are done at a time, where there are enough: as memory likes to be read
+
+
+# which channels, in which order -------------------------------------------------------------------
+
+
+@numba.njit
+def _group(channels, n):
+    """How many channels are done at a time, so that n threads have some."""
+    return max(1, min(GROUP, channels // n))
+
+
+@numba.njit
+def _ahead(y, start, p, channels, width, low, high):
+    """In a walk from the last position to the first, ask for what is written four positions on."""
+    if p >= 4:
+        for i in range(low * width, high * width, vector_lanes(y)):
+            prefetch(y, start - 4 * channels * width + i)
 
 
 # sums ---------------------------------------------------------------------------------------------
@@ -168,9 +185,7 @@ def _normalise_channels(
         wide = abreast(x, width)
         for p in range(positions - 1, -1, -1):
             start = first * positions * channels + p * channels * width
-            if p >= 4:
-                for i in range(low * width, high * width, vector_lanes(x)):
-                    prefetch(y, start - 4 * channels * width + i)
+            _ahead(y, start, p, channels, width, low, high)
             for c in range(low, high):
                 row, k = start + c * width, c - low
                 target, source, more = at(y, row), at(x, row), at(residual, row)
@@ -184,11 +199,12 @@ def _normalise_channels(
 def train(
     t, n, y: ptr, mean: ptr, invstd: ptr, x: ptr, gamma: ptr, beta: ptr, residual: ptr,
     running_mean: ptr, running_var: ptr, count: size, lanes: size, positions: size,
-    channels: size, group: size, given: size, momentum: flt, eps: flt, floor: flt,
+    channels: size, given: size, momentum: flt, eps: flt, floor: flt,
 ):  # fmt: skip
     sums, squares = wide_tile(x), wide_tile(x)
     middle, scale, shift = tile(x), tile(x), tile(x)
     rows, move = float(count * positions), real(momentum)
+    group = _group(channels, n)
     groups = (channels + group - 1) // group
     for number_of in range(t * groups // n, (t + 1) * groups // n):
         low, high = group * number_of, min(group * (number_of + 1), channels)
@@ -268,12 +284,13 @@ def _normalise_dx(unit, dx, g, x, middle, inverse, slope, level, relu, scale, sh
 @kernel
 def train_dx(
     t, n, dx: ptr, dgamma: ptr, dbeta: ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr,
-    beta: ptr, count: size, lanes: size, positions: size, channels: size, group: size,
-    given: size, relu: size,
+    beta: ptr, count: size, lanes: size, positions: size, channels: size, given: size,
+    relu: size,
 ):  # fmt: skip
     products, sums, slope, level = wide_tile(x), wide_tile(x), tile(x), tile(x)
     scale, shift = tile(x), tile(x)
     rows = like(x, count * positions)
+    group = _group(channels, n)
     groups = (channels + group - 1) // group
     for number_of in range(t * groups // n, (t + 1) * groups // n):
         low, high = group * number_of, min(group * (number_of + 1), channels)
@@ -291,9 +308,7 @@ def train_dx(
             wide = abreast(x, width)
             for p in range(positions - 1, -1, -1):
                 start = first * positions * channels + p * channels * width
-                if p >= 4:
-                    for i in range(low * width, high * width, vector_lanes(x)):
-                        prefetch(dx, start - 4 * channels * width + i)
+                _ahead(dx, start, p, channels, width, low, high)
                 for c in range(low, high):
                     place, k = start + c * width, c - low
                     d, gc, xc = at(dx, place), at(g, place), at(x, place)

@@ -39,8 +39,9 @@ MOST_ARGUMENTS = 32
 
 # the board: words that threads share, a cache line (or two) apart
 TICKET, TABLE, COUNT, EPOCH = 0, 16, 17, 18
-FIRST_LINE, LINE = 32, 32  # thread t: how many times it has met; SLEEPS words on, whether it sleeps
-SLEEPS, BED = 16, 17  # and in which lock
+FIRST_LINE, LINE = 32, 32  # of thread t: how many lists it has walked to their end,
+ROUNDS = 1  # in each round of a meeting how many times it has met,
+SLEEPS, BED = 16, 17  # whether it sleeps, and in which lock
 
 SPINS = 200  # pauses before a waiting thread lets others run: some 10 microseconds
 YIELDS = 4_000  # times that it lets others run before it sleeps: some milliseconds
@@ -168,22 +169,34 @@ def _line(t):
 
 
 @numba.njit
+def _wait(board, index, epoch):
+    """Until a word of another thread has reached `epoch`."""
+    waited = 0
+    while _read(board, index) < epoch:
+        waited += 1
+        if waited < SPINS:
+            _pause()
+        else:
+            _give_way()  # on a busy machine the thread that is missing may need this core
+
+
+@numba.njit
 def _meet(board, t, n, epoch):
-    """Wait until every thread has met `epoch` times."""
-    _release(board, _line(t), epoch)
-    for other in range(n):
-        waited = 0
-        while _read(board, _line(other)) < epoch:
-            waited += 1
-            if waited < SPINS:
-                _pause()
-            else:
-                _give_way()  # on a busy machine the thread that is missing may need this core
+    """Wait until every thread has met `epoch` times, in the logarithm of n rounds.
+
+    In each round thread t hears from one that already knows of 1, 2, 4 ... threads before it
+    (Hensgen, Finkel, Manber: Two algorithms for barrier synchronization, 1988).
+    """
+    distance, told = 1, ROUNDS
+    while distance < n:
+        _release(board, _line(t) + told, epoch)
+        _wait(board, _line((t + n - distance) % n) + told, epoch)
+        distance, told = 2 * distance, told + 1
 
 
 @numba.njit
 def _walk(board, table, count, epoch, t, n):
-    """Thread t's part of a list -> how many times all have met."""
+    """Thread t's part of a list -> how many times all have met, the end included."""
     for i in range(count):
         step = STEP_WORDS * i
         wanted = min(word(table, step + 2), n)
@@ -195,7 +208,8 @@ def _walk(board, table, count, epoch, t, n):
     epoch += 1
     _release(board, _line(t), epoch)
     if t == 0:  # the caller may give the list's memory back: nobody may still read it
-        _meet(board, t, n, epoch)
+        for other in range(1, n):
+            _wait(board, _line(other), epoch)
     return epoch
 
 
