@@ -22,7 +22,7 @@ help:
 	@echo "make bench   a LeNet-5 training step, in under a minute"
 	@echo "make bench-cpu   every network and op beside torch, onnxruntime, openvino; most of an hour"
 	@echo "make lint    ruff and mypy;  make format applies what ruff can"
-	@echo "make clean   remove everything that make has made, the environment too"
+	@echo "make clean   remove what make has made, the environment and runs/digits among it"
 	@echo "PYTHON=... chooses the interpreter (3.11 to 3.13); now: $(PYTHON)"
 
 train: $(SET_UP_TRAIN)
@@ -50,7 +50,7 @@ format: $(SET_UP_DEV)
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist runs .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist runs/digits .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find deepkit tests bench kernels -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(BIN)/python:
