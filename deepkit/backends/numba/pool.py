@@ -8,6 +8,7 @@ import numba
 
 from .lanes import CHUNK, Lanes, share
 from .launch import i32ptr, kernel, launch, ptr, size
+from .rows import like
 from .simd import at
 
 
@@ -22,17 +23,51 @@ def _geometry(x: Any) -> tuple[int, ...]:
     return count * channels, channels, height, width, 1
 
 
+# which windows and taps meet ----------------------------------------------------------------------
+#
+# Channels and images of a pixel lie in a row of memory, of which PIECE elements are done at a time.
+# A kernel that goes back looks from each pixel at the windows that reach it, so that it writes
+# every element once, and threads share rows.
+
+PIECE = 512  # what is compared again and again stays in the nearest cache
+
+
+@numba.njit
+def _reaching(low, place, stride, extent):
+    """The first window from `low` on whose last tap, `extent` after its first, is at `place` or
+    beyond; places count from the edge of the padding."""
+    while low * stride + extent < place:
+        low += 1
+    return low
+
+
+@numba.njit
+def _tap(place, window, stride, dilation):
+    """Which tap of a window is at `place`, or -1."""
+    away = place - window * stride
+    if dilation > 1:
+        return -1 if away % dilation != 0 else away // dilation
+    return away
+
+
 # maximum ------------------------------------------------------------------------------------------
 
 
 @numba.njit
-def take_larger(best, where, x, tap, images):
+def take_larger(best, where, x, tap, count):
     """Where x is larger, or the first NaN, it becomes the best, and `tap` its place."""
-    for i in range(images):
+    for i in range(count):
         old, new = best[i], x[i]
         better = (new > old) | ((new != new) & (old == old))
         best[i] = new if better else old
         where[i] = tap if better else where[i]
+
+
+@numba.njit
+def _take(best, where, x, tap, count):
+    for i in range(count):
+        best[i] = x[i]
+        where[i] = tap
 
 
 @kernel
@@ -42,15 +77,15 @@ def _max(
     stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
     for first in range(0, lanes, chunk):
-        images = min(chunk, lanes - first)
+        row = channels * min(chunk, lanes - first)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
         low, high = share(t, n, first, lanes, chunk, outputs_h)
         for p in range(low, high):
             for q in range(outputs_w):
-                for c in range(channels):
-                    place = ((p * outputs_w + q) * channels + c) * images
+                for start in range(0, row, PIECE):
+                    count, place = min(PIECE, row - start), (p * outputs_w + q) * row + start
                     best, where = at(y_chunk, place), at(index_chunk, place)
                     fresh = True
                     for r in range(rows):
@@ -61,14 +96,12 @@ def _max(
                             v = q * stride_w + s * dilation_w - left
                             if v < 0 or v >= width:
                                 continue
-                            source = at(x_chunk, ((h * width + v) * channels + c) * images)
+                            source = at(x_chunk, (h * width + v) * row + start)
                             if fresh:
-                                fresh = False
-                                for i in range(images):
-                                    best[i] = source[i]
-                                    where[i] = r * columns + s
+                                _take(best, where, source, r * columns + s, count)
                             else:
-                                take_larger(best, where, source, r * columns + s, images)
+                                take_larger(best, where, source, r * columns + s, count)
+                            fresh = False
 
 
 def max_pool2d(
@@ -80,9 +113,15 @@ def max_pool2d(
 
 
 @numba.njit
-def add_where(target, g, where, tap, images):
-    """target += g in the images whose maximum was at `tap`."""
-    for i in range(images):
+def _put_where(target, g, where, tap, count):
+    """target = g in the images whose maximum was at `tap`, else 0."""
+    for i in range(count):
+        target[i] = g[i] if where[i] == tap else 0
+
+
+@numba.njit
+def _add_where(target, g, where, tap, count):
+    for i in range(count):
         target[i] += g[i] if where[i] == tap else 0
 
 
@@ -92,67 +131,47 @@ def _max_dx(
     channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
     stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
-    """Windows may overlap, so threads share channels, not rows."""
+    tall, wide = (rows - 1) * dilation_h, (columns - 1) * dilation_w
     for first in range(0, lanes, chunk):
-        low, high = share(t, n, first, lanes, chunk, channels)
-        images = min(chunk, lanes - first)
+        row = channels * min(chunk, lanes - first)
         dx_chunk = at(dx, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * channels)
         index_chunk = at(index, first * outputs_h * outputs_w * channels)
-        for place in range(height * width):
-            for i in range((place * channels + low) * images, (place * channels + high) * images):
-                dx_chunk[i] = 0
-        for p in range(outputs_h):
-            for q in range(outputs_w):
-                for c in range(low, high):
-                    place = ((p * outputs_w + q) * channels + c) * images
-                    for r in range(rows):
-                        h = p * stride_h + r * dilation_h - top
-                        if h < 0 or h >= height:
+        low, high = share(t, n, first, lanes, chunk, height)
+        p_low = 0
+        for h in range(low, high):
+            p_low, q_low = _reaching(p_low, h + top, stride_h, tall), 0
+            p_end = min(outputs_h, (h + top) // stride_h + 1)
+            for v in range(width):
+                q_low = _reaching(q_low, v + left, stride_w, wide)
+                for start in range(0, row, PIECE):
+                    target = at(dx_chunk, (h * width + v) * row + start)
+                    count, fresh = min(PIECE, row - start), True
+                    for p in range(p_low, p_end):
+                        r = _tap(h + top, p, stride_h, dilation_h)
+                        if r < 0:
                             continue
-                        for s in range(columns):
-                            v = q * stride_w + s * dilation_w - left
-                            if v < 0 or v >= width:
-                                continue
-                            target = at(dx_chunk, ((h * width + v) * channels + c) * images)
-                            add_where(target, at(g_chunk, place), at(index_chunk, place),
-                                      r * columns + s, images)  # fmt: skip
-
-
-@kernel
-def _max_dx_of_tiles(
-    t, n, dx: ptr, g: ptr, index: i32ptr, lanes: size, chunk: size, outputs_h: size,
-    outputs_w: size, channels: size, rows: size, columns: size,
-):  # fmt: skip
-    """The windows lie side by side and cover everything: each element is written once."""
-    for first in range(0, lanes, chunk):
-        images = min(chunk, lanes - first)
-        dx_chunk = at(dx, first * outputs_h * rows * outputs_w * columns * channels)
-        low, high = share(t, n, first, lanes, chunk, outputs_h)
-        for p in range(low, high):
-            for r in range(rows):
-                for q in range(outputs_w):
-                    place = (p * outputs_w + q) * channels * images
-                    arrived = at(g, first * outputs_h * outputs_w * channels + place)
-                    where = at(index, first * outputs_h * outputs_w * channels + place)
-                    for s in range(columns):
-                        target = at(dx_chunk, (((p * rows + r) * outputs_w + q) * columns + s)
-                                    * channels * images)  # fmt: skip
-                        tap = r * columns + s
-                        for i in range(channels * images):
-                            target[i] = arrived[i] if where[i] == tap else 0
+                        q = q_low
+                        while q < outputs_w and q * stride_w <= v + left:
+                            s = _tap(v + left, q, stride_w, dilation_w)
+                            if s >= 0:
+                                place = (p * outputs_w + q) * row + start
+                                arrived, where = at(g_chunk, place), at(index_chunk, place)
+                                if fresh:
+                                    _put_where(target, arrived, where, r * columns + s, count)
+                                else:
+                                    _add_where(target, arrived, where, r * columns + s, count)
+                                fresh = False
+                            q += 1
+                    if fresh:
+                        for i in range(count):
+                            target[i] = 0
 
 
 def max_pool2d_dx(
     dx: Lanes, g: Lanes, index: Lanes, *, size: Any, window: Any, stride: Any, padding: Any,
     dilation: Any, **_: Any,
 ) -> None:  # fmt: skip
-    tiles = (g.shape[1] * window[0], g.shape[2] * window[1])
-    first = (padding[0][0], padding[1][0])
-    apart = (tuple(stride), tuple(dilation), first) == (tuple(window), (1, 1), (0, 0))
-    if apart and dx.shape[1:3] == tiles:
-        launch(_max_dx_of_tiles, dx.dtype, dx, g, index, *_geometry(g), *window)
-        return
     launch(_max_dx, dx.dtype, dx, g, index, *_geometry(dx), *g.shape[1:3], *window,
            *stride, padding[0][0], padding[1][0], *dilation)  # fmt: skip
 
@@ -208,6 +227,18 @@ def counted(at_, stride, before, after, window, length, include_padding):
     return last - first if include_padding else min(last, length) - max(first, 0)
 
 
+@numba.njit
+def _put(target, source, factor, count):
+    for i in range(count):
+        target[i] = factor * source[i]
+
+
+@numba.njit
+def _add(target, source, factor, count):
+    for i in range(count):
+        target[i] += factor * source[i]
+
+
 @kernel
 def _mean(
     t, n, y: ptr, x: ptr, lanes: size, chunk: size, height: size, width: size,
@@ -215,28 +246,32 @@ def _mean(
     stride_w: size, top: size, bottom: size, left: size, right: size, include_padding: size,
 ):  # fmt: skip
     for first in range(0, lanes, chunk):
-        images = min(chunk, lanes - first)
+        row = channels * min(chunk, lanes - first)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * channels)
         low, high = share(t, n, first, lanes, chunk, outputs_h)
         for p in range(low, high):
-            high = counted(p, stride_h, top, bottom, rows, height, include_padding)
+            tall = counted(p, stride_h, top, bottom, rows, height, include_padding)
+            h_low, h_end = max(p * stride_h - top, 0), min(p * stride_h - top + rows, height)
             for q in range(outputs_w):
                 wide = counted(q, stride_w, left, right, columns, width, include_padding)
-                for c in range(channels):
-                    target = at(y_chunk, ((p * outputs_w + q) * channels + c) * images)
-                    for i in range(images):
-                        target[i] = 0
-                    for h in range(
-                        max(p * stride_h - top, 0), min(p * stride_h - top + rows, height)
-                    ):
-                        start = q * stride_w - left
-                        for v in range(max(start, 0), min(start + columns, width)):
-                            source = at(x_chunk, ((h * width + v) * channels + c) * images)
-                            for i in range(images):
-                                target[i] += source[i]
-                    for i in range(images):
-                        target[i] /= high * wide
+                v_low = max(q * stride_w - left, 0)
+                v_end = min(q * stride_w - left + columns, width)
+                factor = like(y, 1.0) / like(y, tall * wide)
+                for start in range(0, row, PIECE):
+                    target = at(y_chunk, (p * outputs_w + q) * row + start)
+                    count, fresh = min(PIECE, row - start), True
+                    for h in range(h_low, h_end):
+                        for v in range(v_low, v_end):
+                            source = at(x_chunk, (h * width + v) * row + start)
+                            if fresh:
+                                _put(target, source, factor, count)
+                            else:
+                                _add(target, source, factor, count)
+                            fresh = False
+                    if fresh:
+                        for i in range(count):
+                            target[i] = 0
 
 
 def _mean_geometry(window: Any, stride: Any, padding: Any, include_padding: bool) -> tuple:
@@ -257,27 +292,37 @@ def _mean_dx(
     channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
     stride_w: size, top: size, bottom: size, left: size, right: size, include_padding: size,
 ):  # fmt: skip
-    """Windows may overlap, so threads share channels, not rows."""
     for first in range(0, lanes, chunk):
-        low, high = share(t, n, first, lanes, chunk, channels)
-        images = min(chunk, lanes - first)
+        row = channels * min(chunk, lanes - first)
         dx_chunk = at(dx, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * channels)
-        for place in range(height * width):
-            for i in range((place * channels + low) * images, (place * channels + high) * images):
-                dx_chunk[i] = 0
-        for p in range(outputs_h):
-            tall = counted(p, stride_h, top, bottom, rows, height, include_padding)
-            for q in range(outputs_w):
-                wide = counted(q, stride_w, left, right, columns, width, include_padding)
-                start = q * stride_w - left
-                for h in range(max(p * stride_h - top, 0), min(p * stride_h - top + rows, height)):
-                    for v in range(max(start, 0), min(start + columns, width)):
-                        for c in range(low, high):
-                            source = at(g_chunk, ((p * outputs_w + q) * channels + c) * images)
-                            target = at(dx_chunk, ((h * width + v) * channels + c) * images)
-                            for i in range(images):
-                                target[i] += source[i] / (tall * wide)
+        low, high = share(t, n, first, lanes, chunk, height)
+        p_low = 0
+        for h in range(low, high):
+            p_low, q_low = _reaching(p_low, h + top, stride_h, rows - 1), 0
+            p_end = min(outputs_h, (h + top) // stride_h + 1)
+            for v in range(width):
+                q_low = _reaching(q_low, v + left, stride_w, columns - 1)
+                for start in range(0, row, PIECE):
+                    target = at(dx_chunk, (h * width + v) * row + start)
+                    count, fresh = min(PIECE, row - start), True
+                    for p in range(p_low, p_end):
+                        tall = counted(p, stride_h, top, bottom, rows, height, include_padding)
+                        q = q_low
+                        while q < outputs_w and q * stride_w <= v + left:
+                            wide = counted(q, stride_w, left, right, columns, width,
+                                           include_padding)  # fmt: skip
+                            factor = like(dx, 1.0) / like(dx, tall * wide)
+                            source = at(g_chunk, (p * outputs_w + q) * row + start)
+                            if fresh:
+                                _put(target, source, factor, count)
+                            else:
+                                _add(target, source, factor, count)
+                            fresh = False
+                            q += 1
+                    if fresh:
+                        for i in range(count):
+                            target[i] = 0
 
 
 def avg_pool2d_dx(
