@@ -69,7 +69,10 @@ def capture(
     see `fusion.py`); none of them changes a bit.
 
     Errors: CaptureError where the step reads a value on the host, writes one from it, or changes
-    devices.  `.programs`, printed, is a line for each program; `.dump()` tells all of them whole.
+    devices.  What an op says of the values of labels and indices is said on replays too, before
+    anything is changed, where the values come from outside of the step.
+
+    `.programs`, printed, is a line for each program; `.dump()` tells all of them whole.
     """
     names = chosen(fuse)
     return (lambda own: Captured(own, names)) if step is None else Captured(step, names)
@@ -185,6 +188,7 @@ def _record(
 
 
 def _replay(program: Program, arguments: Sequence[Tensor]) -> Any:
+    program.look(arguments)
     if program.passes_gradients:
         _gradients_in(program.inputs, arguments)
     result = program(arguments)

@@ -9,7 +9,7 @@ replay is the list of kernels on that memory, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from .backends import ALIGNMENT, Backend, current
@@ -128,6 +128,7 @@ class Program:
         self.bound = lower_bound(self.pieces)
         self.arena = self.backend.memory(self.peak)
         place = dict(zip(map(id, buffers), self.offsets, strict=True))
+        self.looks = _looks(log, inputs)
         arrays: dict[int, Any] = {}
 
         def at(t: Tensor | None) -> Any:
@@ -177,6 +178,11 @@ class Program:
                 else Slot(t, t.array, False)
             ),
         )
+
+    def look(self, arguments: Sequence[Tensor]) -> None:
+        """Raise what the step itself would say of the values that it is about to read."""
+        for number, array, check in self.looks:
+            check(array if number is None else arguments[number].array)
 
     def holds(self) -> bool:
         """Whether everything that the step read from Python objects is as it was."""
@@ -243,6 +249,18 @@ class Program:
             f"lower bound {self.bound:,} B, {over:.1f} % above it"
         )
         return "\n".join(lines)
+
+
+def _looks(log: Log, inputs: Sequence[Tensor]) -> list[tuple[int | None, Any, Callable]]:
+    """(number of the argument, or the array of a state, what looks at it): what is older than the
+    step and not written by it, so that a replay's look sees what the step will read."""
+    numbers = {id(t.buffer): i for i, t in enumerate(inputs)}
+    written = {id(b) for b in log.written}
+    return [
+        (numbers.get(id(t.buffer)), t.array, check)
+        for t, check in log.looks
+        if t.buffer.birth < log.birth and id(t.buffer) not in written
+    ]
 
 
 def _only_backend(launches: Sequence[Launch], inputs: Sequence[Tensor]) -> Backend:

@@ -47,6 +47,7 @@ class Log:
         self.constants: dict[int, Buffer] = {}  # memory that the step filled from the host
         self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self.containers: dict[int, tuple[Any, tuple]] = {}  # lists and dictionaries, as they were
+        self.looks: list[tuple[Tensor, Callable[[np.ndarray], None]]] = []
 
     def depends(self, owner: Any, attribute: str, value: Any) -> None:
         """The step read `owner.attribute`: a program holds only while it stays `value`."""
@@ -131,6 +132,17 @@ def enable_grad(on: bool = True) -> Iterator[None]:
 
 def is_grad_enabled() -> bool:
     return mode.grad
+
+
+def look(t: Tensor, check: Callable[[np.ndarray], None]) -> None:
+    """Show `check` the values, where they are at hand; anything else would wait for the device.
+
+    A captured step looks again before each replay, where the values are not its own work.
+    """
+    if isinstance(t.array, np.ndarray):
+        check(t.array)
+        if mode.log is not None:
+            mode.log.looks.append((t, check))
 
 
 class Buffer:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backends import get
 from ..card import Shape, ShapeError, axes_of, integers, op, sample
-from ..tape import Call, CaptureError, Tensor, mode
+from ..tape import Call, CaptureError, Tensor, look, mode
 from .common import elements, operands, tensor_in, tensor_on
 from .window import whole
 
@@ -233,10 +233,12 @@ def _index_arrays(part: Any, x: Tensor, axis: int) -> list[Any]:
             if mode.log is not None:
                 raise CaptureError("a boolean mask has no fixed shape, so it cannot be captured")
             part = part.numpy()
-        elif part.dtype.kind in "iu" and mode.log is not None:
-            return [part]  # a capture cannot look at the values
         elif part.dtype.kind in "iu":
-            _checked_indices(part.numpy(), x.shape[axis], axis)
+            length = x.shape[axis]
+            if mode.log is not None:
+                look(part, lambda values: _checked_indices(values, length, axis))
+            else:
+                _checked_indices(part.numpy(), length, axis)
             return [part]
     array = np.asarray(part)
     if array.dtype.kind == "b":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..card import Shape, ShapeError, axes_of, integers, normal, op, probabilities, sample
-from ..tape import Tensor
+from ..tape import Tensor, look
 from .common import elements, operands, tensor_in, tensor_on
 from .elementwise import abs, astype, equal, exp, full_like, softplus, where
 from .reduce import mean
@@ -205,10 +205,10 @@ def label_cross_entropy(
 
     Kernels read nothing outside of the logits: the loss of a row whose label is out of range is
     NaN, and so is its gradient.  Labels in the host's memory are looked at here, and a wrong one
-    is a ValueError; a replay of a captured step does not look.
+    is a ValueError; see `cross_entropy`.
     """
-    logits, labels = tensor_in("cross_entropy", logits, "logits"), _labels("cross_entropy", labels)
-    _check_labels("cross_entropy", labels, logits.shape[-1] if logits.ndim else 0)
+    logits = tensor_in("cross_entropy", logits, "logits")
+    labels = _labels("cross_entropy", labels, logits.shape[-1] if logits.ndim else 0)
     return (logits, labels), _loss_params("cross_entropy", reduction, label_smoothing)
 
 
@@ -239,21 +239,21 @@ def _loss_params(name: str, reduction: str, label_smoothing: float) -> dict[str,
     return dict(reduction=_reduction(name, reduction), label_smoothing=float(label_smoothing))
 
 
-def _labels(name: str, labels: Any) -> Tensor:
+def _labels(name: str, labels: Any, classes: int) -> Tensor:
     labels = tensor_in(name, labels, "target")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels must be integers, not {labels.dtype}")
+    plain = np.dtype(f"u{labels.dtype.itemsize}")
+    bound = min(classes, 2 ** (8 * plain.itemsize - (labels.dtype.kind == "i")))
+
+    def check(values: np.ndarray) -> None:
+        # read without its sign, -1 is the largest of all; the ufunc is the fastest way to ask
+        if values.size and np.maximum.reduce(values.view(plain), axis=None) >= bound:
+            wrong = values[(values < 0) | (values >= classes)].flat[0]
+            raise ValueError(f"{name}: label {wrong} is out of range for {classes} classes")
+
+    look(labels, check)
     return labels if labels.dtype == INT else astype(labels, INT)
-
-
-def _check_labels(name: str, labels: Tensor, classes: int) -> None:
-    """Labels whose memory is at hand are checked; anything else would wait for the device."""
-    values = labels.array
-    if not isinstance(values, np.ndarray) or labels.layout is not None or not values.size:
-        return
-    if values.view(np.uint64).max() >= classes:  # read without its sign, -1 is the largest of all
-        wrong = values[(values < 0) | (values >= classes)].flat[0]
-        raise ValueError(f"{name}: label {wrong} is out of range for {classes} classes")
 
 
 @op(
@@ -277,8 +277,10 @@ def cross_entropy(
     reduction: "mean" over all rows, "sum" or "none".
     label_smoothing s, from 0 to 1: q becomes (1 - s) q + s/C (Szegedy et al. 2016, section 7).
 
-    Errors: ValueError for a label out of range, where labels lie in the host's memory; elsewhere,
-    and in replays, its loss is NaN.
+    Errors: ValueError for a label out of range, where labels lie in the host's memory; elsewhere
+    its loss is NaN.  A captured step looks before each replay, at labels that it is given or that
+    are older than it; where it computes them itself, only the first call looks, and a replay's loss
+    is NaN.
     """
     logits = tensor_in("cross_entropy", logits, "logits")
     target = tensor_in("cross_entropy", target, "target")
@@ -404,9 +406,9 @@ def nll(log_p: Any, labels: Any, *, reduction: str = "mean") -> Any:
 
     log_p (N, ..., C), labels integers (N, ...) -> (), or (N, ...) with "none".
     """
-    log_p, labels = tensor_in("nll", log_p, "log_p"), _labels("nll", labels)
+    log_p = tensor_in("nll", log_p, "log_p")
+    labels = _labels("nll", labels, log_p.shape[-1] if log_p.ndim else 0)
     _loss_shape("nll", log_p.shape, labels.shape, _reduction("nll", reduction), "log_p")
-    _check_labels("nll", labels, log_p.shape[-1])
     classes = tensor_on(log_p.backend, np.arange(log_p.shape[-1]))
     chosen = where(equal(labels.expand_dims(-1), classes), log_p, 0.0)
     return _reduced(-sum_over(chosen, axis=-1), reduction)
