@@ -348,16 +348,18 @@ def set_num_threads(count: int) -> None:
         backend.set_num_threads(count)
 
 
+PREPARING = "preparing the kernels of '{device}' (compiled once, then kept for later runs) ..."
 told_preparing = False  # whether the user knows that kernels are being made ready
 
 
 def tell_preparing(name: str) -> None:
-    """Say so, once a process, and only at a terminal: programs that read stderr see nothing."""
+    """Say so on stderr, once a process, where there is one."""
     global told_preparing
-    if not told_preparing and sys.stderr is not None and sys.stderr.isatty():
-        note = "compiling kernels of '{}', which are kept for later runs ..."
-        print(f"deepkit: {note.format(name)}", file=sys.stderr, flush=True)
-    told_preparing = True
+    if not told_preparing:
+        told_preparing = True
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full, closed
+            sys.stderr.write(f"deepkit: {PREPARING.format(device=name)}\n")
+            sys.stderr.flush()
 
 
 num_threads: int | None = None  # None: as many as a backend finds sensible

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import PREPARING
 from ..captured import capture as captured
 from ..create import tensor
 from ..data import Dataset, Loader
@@ -25,7 +26,7 @@ Loss = Callable[[Any, Tensor], Tensor]
 Data = Loader | Dataset | tuple[Any, Any]
 
 
-WAIT = "preparing the kernels of '{device}' (compiled once, then kept for later runs) ..."
+WAIT = PREPARING
 
 
 class Evaluation(NamedTuple):

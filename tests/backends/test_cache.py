@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ import sys
 import numpy as np
 import deepkit as dk
 from deepkit.backends.numba import cache
+cache.PATIENCE = 1000.0  # stderr is for what goes wrong
 assert ((-dk.ones((5, 3), device="numba")).numpy() == -1.0).all()
 print(*cache.compiled)
 """
@@ -251,18 +253,35 @@ assert ((-dk.ones((5, 3), device="numba")).numpy() == -1.0).all()
 # telling ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_a_user_at_a_terminal_is_told_once_that_kernels_are_compiling(
-    monkeypatch, tmp_path, capsys, terminal
-):
+TOLD = "deepkit: preparing the kernels of 'numba' (compiled once, then kept for later runs) ...\n"
+LOOP = """
+import deepkit as dk
+from deepkit.backends.numba import cache
+cache.PATIENCE = {patience}
+w = dk.tensor([1.0, 2.0], device="numba", requires_grad=True)
+(w * w).sum().backward()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("patience", [0.0, 1000.0])
+def test_any_program_says_once_that_kernels_have_been_compiling_for_a_while(tmp_path, patience):
+    env = {**os.environ, "DEEPKIT_CACHE": str(tmp_path)}
+    for told in (patience == 0, False):  # the second finds them
+        code = LOOP.format(patience=patience)
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("done\n", TOLD if told else "")
+
+
+@pytest.mark.parametrize("stderr", [None, "closed"])
+def test_a_program_without_stderr_goes_on(monkeypatch, stderr):
+    if stderr is not None:
+        stderr = io.StringIO()
+        stderr.close()
     monkeypatch.setattr(backends, "told_preparing", False)
-    monkeypatch.setattr(cache, "PATIENCE", 0.0)
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    for kernel in step._count, step._root:
-        cache.native(kernel.function, kernel.signature("f4"))
-    said = capsys.readouterr().err
-    assert said.count("compiling kernels of 'numba'") == (1 if terminal else 0)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    backends.tell_preparing("numba")
+    assert backends.told_preparing
 
 
 def test_nobody_is_told_of_what_is_in_the_cache(monkeypatch, capsys):

@@ -34,7 +34,7 @@ from ... import backends as contract
 from .machine import FEATURES, VECTOR_BYTES
 
 KEPT = 12  # folders of other states that stay: other versions, processors, widths
-PATIENCE = 1.0  # seconds of compiling in all before a user at a terminal is told
+PATIENCE = 1.0  # seconds of compiling in all before a user is told
 MAGIC = b"deepkit kernel 1\n"
 CODEGEN = ("CPU_NAME", "CPU_FEATURES", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX")
 CODEGEN += ("DEBUGINFO", "BOUNDSCHECK")  # settings of Numba that change what it makes
@@ -200,7 +200,7 @@ def _prune() -> None:
 
 @contextlib.contextmanager
 def _telling() -> Iterator[None]:
-    """Tell a user at a terminal, once a process, that kernels have been compiling for a while."""
+    """Tell the user, once a process, that kernels have been compiling for a while."""
     timer = threading.Timer(max(0.0, PATIENCE - seconds), contract.tell_preparing, ["numba"])
     timer.daemon = True
     if not contract.told_preparing:

@@ -55,6 +55,7 @@ def tasks(reals: tuple[str, ...]) -> list[Task]:
 
 def compiling(todo: list[Task], midway: Callable[[], Any]) -> Iterator[tuple[str, float]]:
     """Compile them, and run `midway` in between; -> (name, seconds) as they end."""
+    contract.told_preparing = True  # by whoever shows them
     count, half = min(threads.count(), len(todo)), len(todo) // 2
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(count, context, initializer=_begin)
