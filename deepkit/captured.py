@@ -75,6 +75,8 @@ def capture(
     `.programs`, printed, is a line for each program; `.dump()` tells all of them whole.
     """
     names = chosen(fuse)
+    if step is not None and not callable(step):
+        raise TypeError(f"capture: expected a function, not {step!r}")
     return (lambda own: Captured(own, names)) if step is None else Captured(step, names)
 
 

@@ -85,11 +85,25 @@ class Linear(Module):
         return f"{self.inp} -> {self.out}{_about(bias=self.bias, activation=self.activation)}"
 
 
+def _check_window(name: str, padding: Any = 0, **numbers: Any) -> None:
+    """Refuse options that no input would fit, when the layer is built: `numbers` are pairs."""
+    padding_of(name, padding, (1, 1), (1, 1), (1, 1))
+    for what, value in numbers.items():
+        if value is not None:
+            pair(name, what, value, least=int(what != "output_padding"))
+
+
 class _Window(Module):
     """What the layers with a window of weights share: their sizes, and their birth."""
 
     def __init__(
-        self, inp: int, out: int, size: Any, groups: int, activation: str | None = None
+        self,
+        inp: int,
+        out: int,
+        size: Any,
+        groups: int,
+        activation: str | None = None,
+        **window: Any,
     ) -> None:
         name = type(self).__name__
         self.inp, self.out = whole(name, "inp", inp), whole(name, "out", out)
@@ -99,6 +113,7 @@ class _Window(Module):
                 f"{name}: {inp} and {out} channels cannot be divided into {groups} groups"
             )
         self.activation = checked_activation(name, activation)
+        _check_window(name, **window)
 
     def _weights(self, shape: tuple[int, ...], fan_in: int, bias: tuple[int, ...] | None) -> None:
         self.weight = Parameter(shape, within_fan(fan_in))
@@ -133,7 +148,8 @@ class Conv2d(_Window):
         activation: str | None = None,
         algorithm: str = "auto",
     ) -> None:
-        super().__init__(inp, out, size, groups, activation)
+        window = dict(stride=stride, padding=padding, dilation=dilation)
+        super().__init__(inp, out, size, groups, activation, **window)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.algorithm = algorithm
         r, s = self.size
@@ -173,7 +189,8 @@ class Conv1d(_Window):
         bias: bool = True,
         activation: str | None = None,
     ) -> None:
-        super().__init__(inp, out, (1, whole("Conv1d", "size", size)), groups, activation)
+        window = dict(stride=stride, padding=padding, dilation=dilation)
+        super().__init__(inp, out, (1, whole("Conv1d", "size", size)), groups, activation, **window)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         shape = (out, size, inp // groups)
         self._weights(shape, size * (inp // groups), (out,) if bias else None)
@@ -212,7 +229,8 @@ class ConvTranspose2d(_Window):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        super().__init__(inp, out, size, groups)
+        window = dict(stride=stride, padding=padding, dilation=dilation)
+        super().__init__(inp, out, size, groups, output_padding=output_padding, **window)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.output_padding = output_padding
         r, s = self.size
@@ -283,6 +301,7 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
     ) -> None:
         self.size, self.stride = pair("MaxPool2d", "size", size), stride
+        _check_window("MaxPool2d", padding, stride=stride, dilation=dilation)
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
@@ -321,6 +340,7 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
     ) -> None:
         self.size, self.stride = pair("AvgPool2d", "size", size), stride
+        _check_window("AvgPool2d", padding, stride=stride)
         self.padding, self.ceil_mode = padding, ceil_mode
         self.count_include_pad = count_include_pad
 

@@ -342,6 +342,12 @@ def test_arguments_are_on_one_device():
         step(dk.ones(2, device="numpy"), dk.ones(2, device="numba"))
 
 
+@pytest.mark.parametrize("thing", [3, "step"])
+def test_only_functions_are_captured(thing):
+    with pytest.raises(TypeError, match=f"capture: expected a function, not {thing!r}"):
+        dk.capture(thing)
+
+
 def test_unhashable_arguments_are_refused():
     with pytest.raises(dk.CaptureError, match="not set"):
         dk.capture(lambda x, s: x)(dk.ones(1), {1, 2})
