@@ -111,6 +111,10 @@ class Op(Card):
             return prepared
         return self.run(*prepared)
 
+    def __get__(self, owner: Any, kind: Any = None) -> Op:
+        """help() takes what has this for a routine, and shows signature and docstring."""
+        return self
+
     def run(self, ins: tuple, params: dict[str, Any]) -> Any:
         """Run on tensors and normalised parameters."""
         backend: Any = ins[0].backend if ins[0] is not None else None
@@ -149,19 +153,20 @@ class Op(Card):
         return outs[: self.public] if self.public else None
 
     def _common_backend(self, ins: Sequence[Tensor | None]) -> Backend:
-        backend = None
-        for t in ins:
-            if t is None:
+        given = [(i, t) for i, t in enumerate(ins) if t is not None]
+        assert given, f"{self.called}: no tensor among the inputs"
+        first = given[0][1]
+        for i, t in given:
+            if t.backend is first.backend:
                 continue
-            if backend is None:
-                backend = t.backend
-            elif t.backend is not backend:
-                raise DeviceError(
-                    f"{self.called}: inputs are on '{backend.name}' and on '{t.backend.name}'; "
-                    f"move one of them, for example with x.to('{backend.name}')"
-                )
-        assert backend is not None, f"{self.called}: no tensor among the inputs"
-        return backend
+            name, to = self.ins[min(i, len(self.ins) - 1)].name, first.backend.name
+            if type(t) is not type(first):  # one of them is a parameter
+                name, to = "model", (t if type(t) is Tensor else first).backend.name
+            raise DeviceError(
+                f"{self.called}: inputs are on '{first.backend.name}' and on '{t.backend.name}'; "
+                f"move one of them, for example with {name}.to('{to}')"
+            )
+        return first.backend
 
     def _view(self, backend: Backend, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if x.layout is not None:
@@ -270,7 +275,8 @@ def sweep(
         if not y._requires_grad:
             raise ValueError(
                 f"backward: the tensor of shape {y.shape} does not require gradients   "
-                "(what a captured step returns has no history: call backward inside of it)"
+                "(something that it is computed from needs requires_grad=True, outside of "
+                "dk.no_grad(); for what a captured step computes, call backward inside of it)"
             )
         if seed is None:
             if y.size != 1:

@@ -1,6 +1,7 @@
 """Every card is documented, sampled and can be called as it says."""
 
 import inspect
+import pydoc
 import re
 
 import pytest
@@ -30,6 +31,19 @@ def test_hand_made_samples_are_for_plumbing_only():
     assert set(PLUMBING) <= set(registry)
     in_place = {n for n in PLUMBING if n.endswith("_")}
     assert set(PLUMBING) - in_place == {"zeros_like", "join", "concat", "stack", "to"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_how_it_is_called(name):
+    op = registry[name]
+    said = pydoc.plain(pydoc.render_doc(op))
+    assert f"{name}{inspect.signature(op.prepare)}" in said
+    assert inspect.getdoc(op).splitlines()[0] in said
+
+
+def test_help_shows_options_and_defaults():
+    said = pydoc.plain(pydoc.render_doc(dk.ops.conv2d))
+    assert "stride: 'Any' = 1, padding: 'Any' = 0, dilation: 'Any' = 1, groups: 'int' = 1" in said
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -180,10 +180,21 @@ def test_devices_are_not_mixed():
     here, there = "numpy", next(d for d in dk.devices() if d != "numpy")
     sentence = (
         f"add: inputs are on '{here}' and on '{there}'; "
-        f"move one of them, for example with x.to('{here}')"
+        f"move one of them, for example with b.to('{here}')"
     )
     with says(dk.DeviceError, sentence):
         x(3, device=here) + x(3, device=there)
+    for model, data in (here, there), (there, here):
+        with dk.device(model):
+            net = dk.nn.Linear(3, 2, bias=False)
+        with pytest.raises(dk.DeviceError) as caught:
+            net(dk.ones(4, 3, device=data))
+        (cure,) = re.findall(r"for example with (.+)$", str(caught.value))
+        assert cure == f"model.to('{data}')"
+        eval(cure, {"model": net})
+        assert net(dk.ones(4, 3, device=data)).shape == (4, 2)
+        with pytest.raises(dk.DeviceError, match=rf"with b\.to\('{data}'\)"):
+            x(3, device=data) * x(3, device=model)
     mean, var = x(3, device=there), x(3, device=there)
     with pytest.raises(dk.DeviceError, match=f"inputs are on '{here}' and on '{there}'"):
         dk.ops.batch_norm(x(4, 3, device=here), None, None, mean, var, training=False)
@@ -221,7 +232,8 @@ def test_backward_of_what_is_no_scalar():
 def test_backward_without_anything_to_differentiate():
     sentence = (
         "backward: the tensor of shape () does not require gradients   "
-        "(what a captured step returns has no history: call backward inside of it)"
+        "(something that it is computed from needs requires_grad=True, outside of dk.no_grad(); "
+        "for what a captured step computes, call backward inside of it)"
     )
     with says(ValueError, sentence):
         x(3).sum().backward()
