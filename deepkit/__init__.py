@@ -1,6 +1,6 @@
 """deepkit: deep learning in Python, on NumPy and Numba, under one tape."""
 
-from . import data, models, nn, ops, optim
+from . import data, models, nn, ops, optim, train
 from .backends import DeviceError, device, devices, set_device, set_num_threads, using
 from .captured import capture
 from .card import ShapeError
@@ -46,6 +46,11 @@ __all__ = [
     "set_num_threads",
     "summary",
     "tensor",
+    "train",
     "using",
     "zeros",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -111,6 +111,9 @@ class Op(Card):
             return prepared
         return self.run(*prepared)
 
+    def __reduce__(self) -> str:
+        return self.name  # as functions are pickled: by the name of their place
+
     def __get__(self, owner: Any, kind: Any = None) -> Op:
         """help() takes what has this for a routine, and shows signature and docstring."""
         return self

@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from .card import registry
 from .methods import Methods
 
 BOOL = np.dtype(bool)
+UNPICKLED = (
+    "tensors and models are not pickled: dk.save(path, model) keeps a model's values and dk.load "
+    "reads them; x.numpy() copies a tensor's into an array that may be pickled"
+)
 serials = itertools.count(1)  # births and calls in one order: what is older has a smaller number
 
 
@@ -340,6 +344,12 @@ class Tensor(Methods):
         """Set `requires_grad` -> this tensor."""
         self.requires_grad = on
         return self
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(UNPICKLED)
+
+    def __copy__(self) -> Tensor:
+        return self.detach()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A leaf with memory of its own, the same values and gradient."""

@@ -54,6 +54,10 @@ MODELS: dict[str, Callable[..., Module]] = {
 __all__ = [*MODELS, "MODELS", "get", "names"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def names() -> list[str]:
     """The names that `get` knows."""
     return list(MODELS)

@@ -253,3 +253,11 @@ __all__ = [
     "where",
     "zeros_like",
 ]
+
+_PARTS = {"batch_norm_infer", "batch_norm_train", "drop", "join", "l2_norm", "label_cross_entropy"}
+_PARTS |= {"layer_norm_over", "max_pool2d_gather", "next_key_", "product", "share", "unslice"}
+
+
+def __dir__() -> list[str]:
+    """Without what others are made of: parts, gradients and steps of optimisers."""
+    return [n for n in __all__ if n not in _PARTS and not n.endswith(("_dx", "_dw", "_step"))]
