@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from .card import ShapeError, axes_of, registry
-from .spellings import explained
+from .spellings import explained, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,10 @@ class Methods:
         def requires_grad(self) -> bool: ...
         def numpy(self) -> np.ndarray: ...
         def item(self) -> Any: ...
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            missing(self, name)
 
     # arithmetic -------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
@@ -217,6 +221,13 @@ class Methods:
     def __getitem__(self, index: Any) -> Tensor:
         """x[index], a copy: integers, slices, `...`, None, integer lists or tensors, a mask."""
         return registry["getitem"](self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """A TypeError that names what makes a changed tensor."""
+        raise TypeError(
+            "a tensor does not support item assignment; make a new one with dk.ops.where, or write "
+            "all of it with x.write(values)"
+        )
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in row-major order, a view: reshape(2, -1) or reshape((2, -1))."""

@@ -33,6 +33,8 @@ OURS = {
     "max": ("high",),
     "p": ("rate", "probability"),
     "params": ("parameters",),
+    "learning_rate": ("lr",),
+    "num_classes": ("classes",),
     "dataset": ("data", "images"),
     "train_data": ("train",),
     "validation_data": ("test",),
@@ -42,6 +44,29 @@ WHY = {
     "inplace": "ops give new memory",
     "unbiased": "the divisor is n - correction",
 }
+
+# attributes that are missing here -> what does it
+ATTRIBUTES = {
+    "view": "reshape(...)",
+    "permute": "transpose(...)",
+    "unsqueeze": "expand_dims(axis)",
+    "repeat": "broadcast_to(...)",
+    "cuda": "to(device), one of dk.devices()",
+    "cpu": "to('numpy'), or numpy() for an array",
+    "float": "astype('float32')",
+    "double": "astype('float64')",
+    "long": "astype('int64')",
+    "zero_": "x.grad = None, or optimizer.zero_grad()",
+    "append": "Sequential(*model, layer)",
+}
+
+
+def missing(owner: Any, name: str) -> NoReturn:
+    """Raise the AttributeError of an attribute that is not there, with our name for it."""
+    ours = f"; it is {ATTRIBUTES[name]} here" if name in ATTRIBUTES else ""
+    raise AttributeError(
+        f"'{type(owner).__name__}' object has no attribute '{name}'{ours}", name=name, obj=owner
+    )
 
 
 def refuse(name: str, function: Callable, args: tuple, options: dict[str, Any]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..backends import Backend, current, get
 from ..ops.common import checked_dtype, tensor_on
-from ..spellings import nothing, refuse
+from ..spellings import missing, nothing, refuse
 from ..tape import CaptureError, Log, Tensor, mode
 from .parameter import Parameter, materialise, rebind, runs, zero_gradients
 
@@ -84,6 +84,11 @@ class Module:
             replaced = hook.function(self, args, y)
             y = y if replaced is None else replaced
         return y
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            missing(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         parts = isinstance(value, Module | Parameter)

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..backends import ALIGNMENT, Backend, current
 from ..random import host_generator
+from ..spellings import missing
 from ..tape import Buffer, Log, Tensor, mode, registry
 
 Draw = Callable[[tuple[int, ...], np.random.Generator, np.dtype], np.ndarray]
@@ -120,7 +121,7 @@ class Parameter(Tensor):
             memory = self.arena.gradient_memory()
             self._grad = memory.part(self.arena.starts[self.index], self.shape)
         else:
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+            missing(self, name)
         return getattr(self, name)
 
     @property

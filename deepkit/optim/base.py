@@ -17,6 +17,7 @@ import numpy as np
 from ..nn.module import Module
 from ..nn.parameter import Flat, Run, materialise, runs, zero_gradients
 from ..ops.common import tensor_on
+from ..spellings import refuse
 from ..tape import CaptureError, Log, Tensor, aside, mode
 
 
@@ -155,6 +156,11 @@ class Optimizer:
     """
 
     _layout = 0  # counts changes of the pieces, which captured programs hold
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        if args or options:
+            refuse(cls.__name__, cls.__init__, (None, *args), options)
+        return super().__new__(cls)
 
     def __init__(self, params: Any, **settings: Any) -> None:
         self.groups: list[Group] = []

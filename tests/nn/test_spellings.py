@@ -56,6 +56,10 @@ def net():
             lambda: dk.save("a.safetensors", net().state_dict()),
             ["save: expected a module", "not a state dictionary"],
         ),
+        (
+            lambda: dk.optim.Adam(net().parameters(), learning_rate=0.1),
+            ["Adam: there is no 'learning_rate' here; it is 'lr'"],
+        ),
         (lambda: x().to("cpu"), ["unknown device 'cpu'; processors are 'numpy' or 'numba' here"]),
         (lambda: nn.Sequential(nn.Linear(3, 2), ops.relu), ["'1' is the op 'relu'", "nn.ReLU()"]),
         (lambda: nn.Sequential(nn.ReLU), ["'0' is the class ReLU; make one: ReLU(...)"]),
@@ -79,6 +83,30 @@ def test_one_sentence_names_our_spelling(call, parts, tmp_path, monkeypatch):
     for part in parts:
         assert part in text
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: x().view(3, 4), "'Tensor' object has no attribute 'view'; it is reshape(...) h"),
+        (lambda: x().permute(1, 0), "it is transpose(...) here"),
+        (lambda: x().unsqueeze(0), "it is expand_dims(axis) here"),
+        (lambda: x().float(), "it is astype('float32') here"),
+        (lambda: x().cuda(), "it is to(device), one of dk.devices() here"),
+        (lambda: net()[0].weight.cpu(), "'Parameter' object has no attribute 'cpu'; it is to('n"),
+        (lambda: net().cuda(), "'Sequential' object has no attribute 'cuda'; it is to(device)"),
+        (lambda: net().append(nn.ReLU()), "it is Sequential(*model, layer) here"),
+        (lambda: x().nonsense, "'Tensor' object has no attribute 'nonsense'"),
+    ],
+)
+def test_an_attribute_of_pytorch_names_ours(call, sentence):
+    with pytest.raises(AttributeError, match=re.escape(sentence)):
+        call()
+
+
+def test_no_item_is_assigned():
+    with pytest.raises(TypeError, match=r"item assignment; make a new one with dk.ops.where"):
+        x()[0] = 1
 
 
 def test_what_fits_is_not_looked_at():
