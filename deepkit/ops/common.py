@@ -106,8 +106,11 @@ def tensor_in(name: str, x: Any, what: str = "x") -> Tensor:
     """`x` as a tensor, or a sentence that says what was given instead."""
     if isinstance(x, Tensor):
         return x
+    why = ""
+    if isinstance(x, np.ndarray):
+        why = "   (an array becomes a tensor by itself only beside one: it goes to its device)"
     raise TypeError(
-        f"{name}: {what} must be a tensor, not {type(x).__name__}; use dk.tensor({what})"
+        f"{name}: {what} must be a tensor, not {type(x).__name__}; use dk.tensor({what}){why}"
     )
 
 

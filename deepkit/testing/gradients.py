@@ -117,7 +117,8 @@ class _Check:
             else:
                 raise CheckError(
                     f"{self.name}: the gradient of {self._input(i)} says {told:.9g} along a "
-                    f"direction in which the value changes by {measured[1]:.9g}   ({self})"
+                    f"direction in which the value changes by {measured[1]:.9g}: the rule "
+                    f"or the NumPy kernel, which is the oracle, is wrong   ({self})"
                 )
 
     def _input(self, i: int) -> str:

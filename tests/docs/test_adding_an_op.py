@@ -27,25 +27,18 @@ def copy(tmp_path_factory):
     for room in ("deepkit", "tests", "bench"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
-    _, *edits = re.split(r"^# (deepkit/\S+\.py|the table of .*)\n", EDITS, flags=re.MULTILINE)
+    _, *edits = re.split(r"^# (\w+/\S+\.py)\n", EDITS, flags=re.MULTILINE)
     assert len(edits) == 2 * 4
     for where, code in zip(edits[::2], edits[1::2], strict=True):
         if where.startswith("deepkit/"):
             with open(root / where, "a") as file:
                 file.write(f"\n\n{code.strip()}\n")
         else:
-            insert(the_table(root), "FUNCTIONS = {\n", code.strip("\n"))
+            insert(root / where, "FUNCTIONS = {\n", code.strip("\n"))
     names = root / "deepkit/ops/__init__.py"
     insert(names, "from .elementwise import (\n", f"    {NEW},")
     insert(names, "__all__ = [\n", f'    "{NEW}",')
     return root
-
-
-def the_table(root):
-    """The file of PyTorch's calls, wherever it is."""
-    files = [*root.glob("tests/**/*.py"), *root.glob("bench/**/*.py")]
-    (found,) = [f for f in files if re.search(r"^FUNCTIONS = \{", f.read_text(), re.MULTILINE)]
-    return found
 
 
 def insert(path, after, line):

@@ -134,7 +134,10 @@ def test_dtypes_that_do_not_exist():
 
 
 def test_something_else_than_a_tensor():
-    sentence = "exp: x must be a tensor, not ndarray; use dk.tensor(x)"
+    sentence = (
+        "exp: x must be a tensor, not ndarray; use dk.tensor(x)   "
+        "(an array becomes a tensor by itself only beside one: it goes to its device)"
+    )
     with says(TypeError, sentence):
         dk.ops.exp(ONES)
     with pytest.raises(TypeError, match="add: expected a tensor or a number, not str"):
