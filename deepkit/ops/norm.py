@@ -49,6 +49,8 @@ def by_formula(formula: Callable[..., tuple[Tensor, ...]]) -> Callable:
 def _channel_shapes(x: Shape, residual: Shape | None, **others: Shape | None) -> None:
     if len(x) < 2:
         raise ShapeError(f"batch_norm: x is {x}, expected (N, ..., C)")
+    if x[-1] == 0:
+        raise ShapeError(f"batch_norm: at least one channel was expected   (x {x} is N,...,C)")
     for name, s in others.items():
         if s is not None and s != x[-1:]:
             raise ShapeError(

@@ -64,6 +64,8 @@ def outputs_of(
     ceil_mode counts a last window that hangs over the end, if it starts inside of the input or of
     the padding before it.
     """
+    if 0 in size:
+        raise ShapeError(f"{name}: at least one pixel was expected, not {size[0]} x {size[1]}")
     found = []
     for what, d, r, s, ends, dil in zip(
         ("height", "width"), size, window, stride, padding, dilation, strict=True

@@ -13,6 +13,7 @@ from deepkit.testing import (
     check_grad,
     draw_sample,
     drawable,
+    drawing,
     launched,
 )
 
@@ -88,3 +89,21 @@ def test_shapes_are_drawn_for_most_ops():
     """Gradient ops, too, are left out: they are met through their forward op."""
     left = {n for n in registry if n not in OPS and not n.endswith(("_dx", "_dw", "_db"))}
     assert left <= set(BY_HAND.split())
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("device", dk.devices())
+def test_axes_without_elements(device, name, monkeypatch):
+    """All compute of nothing what NumPy does; what is refused has a sentence."""
+    monkeypatch.setattr(drawing, "SIZES", (0, 1, 2))
+    monkeypatch.setattr(drawing, "BATCHES", (0, 1, 17))
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(60):
+        sample = draw_sample(registry[name], lambda values: values[rng.integers(len(values))])
+        if sample is None or all(0 not in d.shape for d in sample.args if d is not None):
+            continue
+        for case in launched(registry[name], sample, rng, np.dtype(np.float32)):
+            check_case(case, get(device))
+        found += 1
+        if found == 8:
+            break

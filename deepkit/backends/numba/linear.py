@@ -64,7 +64,7 @@ def linear(y: Any, x: Any, w: Any, b: Any, *, activation: str | None) -> None:
                rows, inner, inner, 1, epilogue(b, activation), work=x.size * rows)  # fmt: skip
         activate(y, activation)
     else:
-        launch(_rows_of_dots, y.dtype, y, x, w, b, x.size // inner, rows, inner,
+        launch(_rows_of_dots, y.dtype, y, x, w, b, math.prod(x.shape[:-1]), rows, inner,
                int(b is not None), work=x.size * rows)  # fmt: skip
         activate(y, activation)
         if activation == "relu":
@@ -89,7 +89,7 @@ def linear_dx(dx: Any, g: Any, w: Any) -> None:
         launch(_rows_times_lanes, dx.dtype, dx, w, g, None, g.lanes, math.prod(g.shape[1:-1]),
                inner, rows, 1, inner, 0, work=g.size * inner)  # fmt: skip
     else:
-        launch(_product, dx.dtype, dx, g, w, g.size // rows, rows, inner, rows, 1,
+        launch(_product, dx.dtype, dx, g, w, math.prod(g.shape[:-1]), rows, inner, rows, 1,
                work=g.size * inner)  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def _outer_products(
 @scratch(lambda dw, g, x: [(x.shape, x.dtype)] if isinstance(x, Lanes) else [])
 def linear_dw(dw: Any, g: Any, x: Any, *, scratch: Any) -> None:
     if not isinstance(x, Lanes):
-        launch(_product, dw.dtype, dw, g, x, dw.shape[0], x.size // dw.shape[1], dw.shape[1], 1,
+        launch(_product, dw.dtype, dw, g, x, dw.shape[0], math.prod(x.shape[:-1]), dw.shape[1], 1,
                dw.shape[0], work=x.size * dw.shape[0])  # fmt: skip
         return
     positions, rows, inner = math.prod(x.shape[1:-1]), *dw.shape

@@ -20,7 +20,7 @@ def _geometry(x: Any) -> tuple[int, ...]:
     if isinstance(x, Lanes):
         return x.lanes, CHUNK, *x.shape[1:]
     count, height, width, channels = x.shape
-    return count * channels, channels, height, width, 1
+    return count * channels, max(channels, 1), height, width, 1
 
 
 # which windows and taps meet ----------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .elementwise import relu, sigmoid, tanh
@@ -31,4 +33,6 @@ def linear_dx(dx, g, w):
 
 
 def linear_dw(dw, g, x):
-    np.matmul(g.reshape(-1, g.shape[-1]).T, x.reshape(-1, x.shape[-1]), out=dw)
+    rows, inner = dw.shape
+    count = math.prod(x.shape[:-1])  # for reshape to know where there are no elements
+    np.matmul(g.reshape(count, rows).T, x.reshape(count, inner), out=dw)
