@@ -39,6 +39,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     random: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def restore(self, model: Module, optimizer: Optimizer | None = None) -> Checkpoint:
         """Give model, optimiser and the random counters this state.
@@ -80,9 +81,15 @@ def _fitting(path: Path, what: str) -> Iterator[None]:
 
 
 def save(
-    path: str | os.PathLike[str], model: Module, optimizer: Optimizer | None = None, **extra: Any
+    path: str | os.PathLike[str],
+    model: Module,
+    optimizer: Optimizer | None = None,
+    *,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    **extra: Any,
 ) -> None:
-    """Write model, optimiser, random counters and `extra` (values that JSON has) into one file.
+    """Write model, optimiser, random counters, more `arrays` and `extra` (values that JSON has)
+    into one file.
 
     The file is written under a temporary name in the same folder, synced, and renamed: whatever
     happens, there is the old file or the new one, whole.  CheckpointError if that is impossible,
@@ -98,6 +105,7 @@ def save(
         )
     where = Path(path)
     tensors = {f"model.{name}": values for name, values in model.state_dict().items()}
+    tensors |= {f"arrays.{name}": np.asarray(a) for name, a in (arrays or {}).items()}
     about: dict[str, Any] = {"format": FORMAT, "random": random.get_state(), "extra": extra}
     if optimizer is not None:
         state = optimizer.state_dict()
@@ -194,7 +202,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             raise CheckpointError(newer)
         counters, extra = about["random"], dict(about["extra"])
         random.check_state(counters)
-        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "arrays": {}}
         for name, values in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = values
@@ -208,7 +216,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             f"{where} is no checkpoint of deepkit: its description is incomplete, or not what "
             f"deepkit writes ({error})"
         ) from error
-    return Checkpoint(where, parts["model"], optimizer, counters, extra)
+    return Checkpoint(where, parts["model"], optimizer, counters, extra, parts["arrays"])
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

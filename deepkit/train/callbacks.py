@@ -46,8 +46,8 @@ class FunctionCallback(Callback):
 class EarlyStopping(Callback):
     """Stop when `monitor` has not improved for `patience` epochs; give the best weights back.
 
-    An improvement is one by more than `min_delta`: downwards, or upwards for an accuracy. A resumed
-    run counts on from its history, but has only the weights of epochs after the resumption.
+    An improvement is one by more than `min_delta`: downwards, or upwards for an accuracy. The best
+    weights go into checkpoints, so that a resumed run ends as it would have without a break.
     """
 
     def __init__(
@@ -76,31 +76,43 @@ class EarlyStopping(Callback):
         self._forget()
         for row in run.history:
             self._look(row)
+        begin = self._name("")
+        kept = {k.removeprefix(begin): a for k, a in run.arrays.items() if k.startswith(begin)}
+        self._weights = kept or None
+        if run.epoch:
+            self._decide(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        row = run.history.last
-        if self._look(row):
+        self._look(run.history.last)
+        self._decide(run)
+
+    def _decide(self, run: Run) -> None:
+        """Keep the weights of the last epoch, or stop, or neither."""
+        if self.best_epoch == run.epoch:
             if self.restore_best:
                 self._weights = run.model.state_dict()
-        elif row["epoch"] - self.best_epoch >= self.patience:
+                run.arrays |= {self._name(name): a for name, a in self._weights.items()}
+        elif run.epoch - self.best_epoch >= self.patience:
             run.stop(
                 f"{self.monitor} has not improved since epoch {self.best_epoch} ({self.best:.5g})"
             )
+
+    def _name(self, name: str) -> str:
+        """Of an array in a checkpoint."""
+        return f"early_stopping.{self.monitor}.{name}"
 
     def on_train_end(self, run: Run) -> None:
         if self._weights is not None and run.epoch != self.best_epoch:
             run.model.load_state_dict(self._weights)
             run.say(f"the model has the weights of epoch {self.best_epoch}, the best, again")
 
-    def _look(self, row: dict[str, Any]) -> bool:
+    def _look(self, row: dict[str, Any]) -> None:
         value = measured("EarlyStopping", self.monitor, row)
         gain = 0.0 if self.best is None else self.best - value
         if rises(self.monitor):
             gain = -gain
         if self.best is None or gain > self.min_delta:
             self.best, self.best_epoch = value, row["epoch"]
-            return True
-        return False
 
 
 class Checkpoint(Callback):

@@ -35,6 +35,7 @@ class Run:
     resumed: str | None = None  # the checkpoint from which this run continues
     quiet: bool = False
     history: History = field(default_factory=History)
+    arrays: dict[str, Any] = field(default_factory=dict)  # of callbacks, kept in checkpoints
     stopped: str | None = None  # why a callback ended the run
 
     @property
@@ -68,7 +69,10 @@ class Run:
         """Everything from which `fit(resume=path)` continues bit for bit, in one file."""
         from .. import checkpoint
 
-        checkpoint.save(path, self.model, self.optimizer, training=self.state(), **self.details)
+        state, arrays = self.state(), self.arrays
+        checkpoint.save(
+            path, self.model, self.optimizer, arrays=arrays, training=state, **self.details
+        )
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides model, optimiser and random counters."""
@@ -103,7 +107,7 @@ class Run:
             raise
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self.history = history
+        self.history, self.arrays = history, loaded.arrays
         self.resumed = str(path)
 
 

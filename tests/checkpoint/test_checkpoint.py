@@ -101,6 +101,17 @@ def test_everything_comes_back(tmp_path):
     np.testing.assert_array_equal(load_file(path)["model.3.bias"], model[3].bias.numpy())
 
 
+def test_arrays_of_others_come_back(tmp_path):
+    path = tmp_path / "a.safetensors"
+    arrays = {"best.0.weight": np.arange(6.0).reshape(2, 3), "count": np.int64(7)}
+    checkpoint.save(path, net(5), arrays=arrays, epoch=3)
+    found = checkpoint.load(path)
+    assert found.extra == {"epoch": 3}
+    assert found.arrays.keys() == arrays.keys()
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], values)
+
+
 def test_a_model_alone(tmp_path):
     path = tmp_path / "a.safetensors"
     model, opt, _ = make()

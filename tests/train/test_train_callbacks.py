@@ -50,18 +50,19 @@ def test_a_callback_can_stop_the_run(capsys):
 class Script:
     """Plays test losses to a callback, with a model whose weights tell the epoch."""
 
-    def __init__(self, callback, losses, start=()):
+    def __init__(self, callback, losses, start=(), arrays=None):
         self.history, self.stopped, self.said = History(), None, []
+        self.arrays = arrays or {}
         self.model = self
         self.loaded = None
         for loss in start:
             self._row(loss)
         callback.on_train_begin(self)
         for loss in losses:
-            self._row(loss)
-            callback.on_epoch_end(self)
             if self.stopped:
                 break
+            self._row(loss)
+            callback.on_epoch_end(self)
         callback.on_train_end(self)
 
     def _row(self, loss):
@@ -107,11 +108,32 @@ def test_early_stopping_can_demand_an_improvement():
     assert script.epoch == 3
 
 
-def test_early_stopping_counts_on_from_the_history_of_a_resumed_run():
-    script = Script(EarlyStopping(3), [4, 4, 1], start=[5, 3, 4])
-    assert script.epoch == 5
-    assert script.loaded is None  # the weights of epoch 2 were in the other process
-    assert Script(EarlyStopping(3), [4, 1, 2], start=[5, 3, 4]).loaded == 5
+@pytest.mark.parametrize("broken", range(1, 7))
+@pytest.mark.parametrize("losses", [[5, 3, 4, 2, 2, 3, 1], [5, 4, 3, 2, 1, 0], [1, 2, 3, 4, 5, 6]])
+def test_early_stopping_after_a_break_is_as_without_one(losses, broken):
+    """Also where the run was broken between its stop and its end."""
+    whole = Script(EarlyStopping(2), losses)
+    first = Script(EarlyStopping(2), losses[:broken])
+    rest = losses[first.epoch :]
+    again = Script(EarlyStopping(2), rest, start=losses[: first.epoch], arrays=first.arrays)
+    assert (again.epoch, again.stopped) == (whole.epoch, whole.stopped)
+    assert again.loaded == whole.loaded
+
+
+def test_the_weights_for_early_stopping_go_through_checkpoints(tmp_path):
+    def run(epochs, **options):
+        model = small_model()
+        optimizer = SGD(model.parameters(), lr=0.5, momentum=0.9)
+        calls = [EarlyStopping(2), lambda run: run.save(tmp_path / f"{run.epoch}.safetensors")]
+        options |= {"optimizer": optimizer, "callbacks": calls}
+        return quiet(model, TRAIN, TEST, epochs=epochs, **options), model
+
+    history, model = run(30)
+    assert history.best("test_loss")["epoch"] < len(history)
+    for epoch in range(1, len(history) + 1):
+        again, twin = run(30, resume=tmp_path / f"{epoch}.safetensors")
+        assert len(again) == len(history)
+        assert same_weights(model, twin)
 
 
 def test_early_stopping_really_gives_the_best_weights_back():
