@@ -9,7 +9,7 @@ from .create import arange, from_dlpack, full, ones, rand, randn, tensor, zeros
 from .random import seed
 from .summary import summary
 from .tape import CaptureError, Tensor, enable_grad, grad, is_grad_enabled, no_grad
-from .train import History, evaluate, fit
+from .train import History, evaluate, fit, load_model, predict
 
 __version__ = "0.1.0"
 
@@ -32,12 +32,14 @@ __all__ = [
     "grad",
     "is_grad_enabled",
     "load",
+    "load_model",
     "models",
     "nn",
     "no_grad",
     "ones",
     "ops",
     "optim",
+    "predict",
     "rand",
     "randn",
     "save",

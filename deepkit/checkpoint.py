@@ -24,6 +24,7 @@ from .nn.module import Module
 from .optim import Optimizer
 
 FORMAT = 1
+IN_FOLDER = "checkpoint.safetensors"  # what the folder of a run calls its own
 
 
 class CheckpointError(ValueError):
@@ -182,13 +183,20 @@ def _bytes(values: np.ndarray) -> memoryview:
 # reading ------------------------------------------------------------------------------------------
 
 
+def file_of(path: str | os.PathLike[str]) -> Path:
+    """A run's folder stands for the checkpoint in it."""
+    where = Path(path)
+    return where / IN_FOLDER if where.is_dir() else where
+
+
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint -> Checkpoint, with `.model`, `.optimizer`, `.extra` and `.restore(...)`.
 
+    path: the file, or the folder of a run (`fit(out=...)`, `deepkit train`), for the one in it.
     A safetensors file of another program is a checkpoint of a model alone.  CheckpointError if
     there is no such file, or it is damaged, or no safetensors at all.
     """
-    where = Path(path)
+    where = file_of(path)
     tensors, metadata = _read(where)
     if not metadata.keys() & {"deepkit", "crc32"}:
         return Checkpoint(where, tensors)

@@ -7,67 +7,19 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..train.trained import Plan, Shape
 from . import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from ..data import Dataset
-    from ..nn import Module
-
-Shape = tuple[int, int, int]  # height, width, channels
 
 HIDDEN = (256, 128)  # of the mlp
 MOST_BYTES = 2**31  # that enlarged images may take
 IMAGENET = ("alexnet", "googlenet", "vgg", "resnet18", "resnet34", "resnet50", "resnet101")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a checkpoint has to say of a model so that it can be built and fed again."""
-
-    model: str
-    sizes: tuple[int, ...]  # what its function takes by place
-    options: dict[str, Any]  # and by name
-    shape: Shape  # of the images that it sees
-    classes: tuple[str, ...]
-
-    @classmethod
-    def recorded(cls, saved: dict[str, Any]) -> Plan:
-        """The plan that a checkpoint holds as plain values; ValueError if they are no plan."""
-        sizes, shape, classes = (tuple(saved[name]) for name in ("sizes", "shape", "classes"))
-        if not (
-            len(shape) == 3
-            and all(type(n) is int and n > 0 for n in (*sizes, *shape))
-            and all(isinstance(name, str) for name in (saved["model"], *classes, *saved["options"]))
-        ):
-            raise ValueError("its plan of the model has wrong values")
-        return cls(saved["model"], sizes, dict(saved["options"]), shape, classes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-        return asdict(self)
-
-    def build(self) -> Module:
-        """A new model, on the device in force."""
-        from .. import models
-
-        return models.get(self.model, *self.sizes, **self.options)
-
-
-@contextmanager
-def recorded(path: Any) -> Iterator[None]:
-    """Around reading what a checkpoint says of its run: what is wrong there is one sentence."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        lacking = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise UsageError(
-            f"{path} does not hold what 'deepkit train' records ({lacking}), so it cannot be used"
-        ) from error
 
 
 def check_model(name: str) -> None:

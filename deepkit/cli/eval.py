@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..train.trained import Plan, recorded
 from . import UsageError
-from .build import Plan, choose_device, load_for, recorded, shown
+from .build import choose_device, load_for, shown
 from .options import add_data, add_device, whole
 from .settings import check_recorded
 
@@ -38,12 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ..backends import device
     from ..train import Normalize, evaluate
 
-    path = Path(arguments.checkpoint)
-    loaded = checkpoint.load(path / "checkpoint.safetensors" if path.is_dir() else path)
+    loaded = checkpoint.load(arguments.checkpoint)
     record = loaded.extra.get("run")
     if record is None:
         raise UsageError(
-            f"{loaded.path} was not written by 'deepkit train', so its model is unknown"
+            f"{loaded.path} was not written by 'deepkit train', so its model is unknown; in "
+            "Python, dk.load_model(path, model) gives a model like it these weights"
         )
     with recorded(loaded.path):
         plan, settings = Plan.recorded(record["plan"]), record["settings"]

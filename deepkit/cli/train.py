@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..train.trained import Plan, recorded
 from . import UsageError
-from .build import Plan, check_model, choose_device, listed, load_data, recorded, shown
+from .build import check_model, choose_device, listed, load_data, shown
 from .options import add_data, add_device, number, size, whole
 from .recipes import RECIPES, settings_of
 from .settings import (
@@ -191,12 +192,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _checkpoint(arguments: argparse.Namespace) -> Path | None:
     """The file from which to resume; a run's folder stands for the checkpoint in it."""
+    from .. import checkpoint
+
     if arguments.resume is None:
         return None
     if arguments.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it; choose one")
-    path = Path(arguments.resume)
-    return path / "checkpoint.safetensors" if path.is_dir() else path
+    return checkpoint.file_of(arguments.resume)
 
 
 def _earlier(resume: Path) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, JSONLinesLog
 from .errors import RunFolderError, TrainingError
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation, Prediction, evaluate, predict
 from .fit import fit
 from .folder import RunFolder
 from .history import History
 from .normalize import Normalize
 from .run import Run
+from .trained import Trained, load_model
 
 __all__ = [
     "CSVLog",
@@ -18,10 +19,14 @@ __all__ = [
     "History",
     "JSONLinesLog",
     "Normalize",
+    "Prediction",
     "Run",
     "RunFolder",
     "RunFolderError",
+    "Trained",
     "TrainingError",
     "evaluate",
     "fit",
+    "load_model",
+    "predict",
 ]

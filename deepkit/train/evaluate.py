@@ -1,4 +1,4 @@
-"""How well a model does on data: mean loss, accuracy, errors."""
+"""What a model makes of data: its predictions; and how well it does: loss, accuracy, errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..backends import PREPARING
 from ..captured import capture as captured
@@ -73,6 +73,53 @@ def evaluate(
         show.begin("test", len(loader))
         show.expect_wait(WAIT.format(device=device_of(model)))
         return Tester(model, loss, normalize, capture)(loader, predictions, show.done)
+
+
+class Prediction(NamedTuple):
+    """What a model says of N images: its outputs, here the logits (N, K), as a NumPy array.
+
+    `labels` (N,) are the classes with the largest logits, `confidences` (N,) their softmax
+    probabilities; both None for a model whose output is not one row of logits an image.
+    """
+
+    labels: NDArray[np.int64] | None
+    confidences: NDArray[np.float64] | None
+    outputs: NDArray[Any]
+
+
+@explained
+def predict(
+    model: Module,
+    images: ArrayLike,
+    *,
+    normalize: Normalize | None = None,
+    device: str | None = None,
+    batch_size: int = 128,
+    capture: bool = True,
+) -> Prediction:
+    """Run `model` in eval mode over images (N, ...), in order -> labels, confidences, outputs.
+
+    Images as in training: uint8, which becomes [0, 1], or float. `normalize`: as in training, too;
+    `load_model` finds it in a checkpoint. `device`: where to, if the model is to move. Raises
+    DataError for bad images.
+    """
+    if device is not None:
+        model.to(device)
+    array = np.asarray(images)
+    loader = Loader(array, np.zeros(array.shape[:1], np.int64), batch_size, shuffle=False)
+
+    def step(x: Tensor) -> Tensor:
+        return logits_of(model(x if normalize is None else normalize(x)))
+
+    run, device = captured(step) if capture else step, device_of(model)
+    if normalize is not None and device is not None:
+        normalize.to(device)
+    with testing(model), no_grad():
+        parts = [run(tensor(x, device)).numpy() for x, _ in loader.batches()]
+    outputs = np.concatenate(parts)
+    several = outputs.ndim == 2 and outputs.shape[1] > 1
+    labels, sure = _predicted(outputs) if several else (None, None)
+    return Prediction(labels, sure, outputs)
 
 
 class Tester:

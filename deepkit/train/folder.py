@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import IN_FOLDER
 from .callbacks import Callback
 from .errors import RunFolderError
 from .files import write_json
@@ -19,12 +20,8 @@ from .run import Run
 if sys.platform != "win32":  # which has no such locks
     import fcntl
 
-CHECKPOINT, CSV, JSON_LINES, ABOUT = (
-    "checkpoint.safetensors",
-    "metrics.csv",
-    "metrics.jsonl",
-    "run.json",
-)
+CHECKPOINT = IN_FOLDER
+CSV, JSON_LINES, ABOUT = "metrics.csv", "metrics.jsonl", "run.json"
 CURVES, ERRORS = "learning_curves.png", "errors.png"
 FILES = (CHECKPOINT, CSV, JSON_LINES, ABOUT, CURVES, ERRORS)
 

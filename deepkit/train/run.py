@@ -108,7 +108,7 @@ class Run:
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         self.history, self.arrays = history, loaded.arrays
-        self.resumed = str(path)
+        self.resumed = str(loaded.path)
 
 
 @contextmanager

@@ -218,6 +218,9 @@ def test_what_is_no_checkpoint_is_one_sentence(tmp_path, kind):
 def test_missing_files_and_folders_are_one_sentence(tmp_path):
     with pytest.raises(CheckpointError, match=r"nothing\.safetensors does not exist"):
         checkpoint.load(tmp_path / "nothing.safetensors")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors does not exist"):
+        checkpoint.load(tmp_path)
+    (tmp_path / "checkpoint.safetensors").mkdir()
     with pytest.raises(CheckpointError, match="is no file"):
         checkpoint.load(tmp_path)
 
