@@ -18,6 +18,7 @@ from ..nn import Module
 from ..ops import cross_entropy
 from ..spellings import explained
 from ..tape import Tensor, no_grad
+from .arguments import check_loss, check_model
 from .errors import TrainingError
 from .normalize import Normalize
 from .progress import Progress
@@ -65,6 +66,8 @@ def evaluate(
     probability. `progress` shows a bar. Raises DataError for bad data, TrainingError for a loss
     that is no number.
     """
+    check_model("evaluate", model)
+    check_loss("evaluate", loss)
     if device is not None:
         model.to(device)
     loader = in_order(data, batch_size)
@@ -103,6 +106,7 @@ def predict(
     `load_model` finds it in a checkpoint. `device`: where to, if the model is to move. Raises
     DataError for bad images.
     """
+    check_model("predict", model)
     if device is not None:
         model.to(device)
     array = np.asarray(images)

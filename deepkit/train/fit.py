@@ -20,7 +20,8 @@ from ..ops import cross_entropy
 from ..optim import Adam, LinearWarmup, OneCycleLR
 from ..spellings import explained
 from ..tape import Tensor
-from .callbacks import Callback, FunctionCallback
+from .arguments import callbacks_of, check_loss, check_model, check_optimizer
+from .callbacks import Callback
 from .errors import TrainingError
 from .evaluate import (
     WAIT,
@@ -83,11 +84,16 @@ def fit(
         `epochs` in all.
     details: plain values (JSON) that go into every checkpoint.
 
-    Raises DataError, ShapeError or ValueError for arguments that do not fit, before training; and
-    TrainingError, at the batch where it happened, when the loss is no longer a finite number.
+    Raises DataError, ShapeError, ValueError or TypeError for arguments that do not fit, before
+    training; and TrainingError, at the batch where it happened, when the loss is no longer a
+    finite number.
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"fit: epochs must be a whole number from 1, not {epochs!r}")
+    check_model("fit", model)
+    check_loss("fit", loss)
+    check_optimizer(model, optimizer, schedule)
+    parts = callbacks_of(callbacks)
     if schedule_step not in (None, "epoch", "batch"):
         raise ValueError(f"fit: schedule_step is 'epoch' or 'batch', not {schedule_step!r}")
     if seed is not None:
@@ -115,7 +121,6 @@ def fit(
     )
     if resume is not None:
         run.resume(resume)
-    parts = [c if isinstance(c, Callback) else FunctionCallback(c) for c in callbacks]
     if out is not None:
         parts.append(out if isinstance(out, RunFolder) else RunFolder(out))
     try:

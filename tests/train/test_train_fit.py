@@ -1,5 +1,6 @@
 """fit and evaluate: what they compute, what they refuse, and that nothing is left running."""
 
+import re
 import time
 
 import numpy as np
@@ -213,6 +214,45 @@ def test_labels_beyond_the_outputs_are_said_before_training():
 def test_images_that_do_not_fit_the_model_are_said_in_the_ops_words():
     with pytest.raises(dk.ShapeError, match="linear"):
         quiet(small_model(), (np.zeros((4, 5, 5, 1), np.uint8), np.zeros(4, int)))
+
+
+def test_an_optimizer_of_another_model_would_train_nothing():
+    model, other = small_model(), small_model()
+    with pytest.raises(ValueError, match=r"holds 6 parameters, but none of this model's 6"):
+        quiet(model, TRAIN, optimizer=sgd(other))
+    schedule = StepLR(sgd(model), 1)
+    for optimizer, given in ((None, "no optimizer"), (sgd(model), "another one")):
+        with pytest.raises(ValueError, match=f"of an optimizer, but {given} was given"):
+            quiet(model, TRAIN, optimizer=optimizer, schedule=schedule)
+    part = SGD(model[1].parameters(), lr=0.1)  # a part of the model is fine
+    quiet(model, TRAIN, epochs=1, optimizer=part, schedule=StepLR(part, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer": "adam"}, "optimizer is 'adam'; an optimiser was expected, such as dk.optim"),
+        ({"optimizer": SGD}, "optimizer is the class SGD itself; an optimiser was expected"),
+        ({"loss": nn.CrossEntropyLoss}, "loss is the class CrossEntropyLoss itself; a function of"),
+        ({"loss": "mse"}, "loss is 'mse'; a function of (output, labels) was expected"),
+        ({"schedule": "cosine"}, "schedule is 'cosine'; a schedule was expected, such as dk.optim"),
+        ({"schedule": StepLR}, "schedule is the class StepLR itself"),
+        ({"callbacks": "x"}, "callbacks is 'x'; a list was expected"),
+        ({"callbacks": print}, "callbacks is of type builtin_function_or_method; a list"),
+        ({"callbacks": [3]}, "a callback is of type int; a Callback or a function of the run"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_one_sentence(options, said):
+    with pytest.raises(TypeError, match=re.escape(f"fit: {said}")):
+        quiet(small_model(), TRAIN, **options)
+
+
+def test_what_is_no_model_is_said():
+    for call in (dk.fit, dk.evaluate):
+        with pytest.raises(TypeError, match="model is the class Linear itself; a module was"):
+            call(nn.Linear, TRAIN)
+    with pytest.raises(TypeError, match="predict: model is of type Op"):
+        dk.predict(cross_entropy, TRAIN[0])
 
 
 @pytest.mark.parametrize("epochs", [0, -1, 2.5, True])
