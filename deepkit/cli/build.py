@@ -87,6 +87,11 @@ def load_data(
                 f"images {shown(test.images.shape[1:])}; --size H,W makes them one size"
             )
         plan = plan_for(model, train.images.shape[1:], _all_classes(train, test))
+        if size is not None and plan.shape[:2] != tuple(size):
+            raise UsageError(
+                f"--size: {model} does not take images of {shown(size)}; the nearest that it takes "
+                f"are of {shown(plan.shape[:2])}"
+            )
         note = "" if size is None else f" (as --size {size[0]},{size[1]} wants)"
         if train.images.shape[1:3] != plan.shape[:2]:
             note = f" (resized from {shown(train.images.shape[1:3])})"

@@ -58,6 +58,25 @@ def test_any_images_train_the_models_that_can_take_them(capsys, tmp_path):
         assert f"images of {seen}\n" in out
 
 
+@pytest.mark.parametrize(
+    ("model", "size", "nearest"),
+    [("lenet5", "10", "28x28"), ("lenet1", "32", "28x28"), ("vgg11", "16", "32x32")],
+)
+def test_a_size_that_the_model_cannot_take_is_refused(capsys, tmp_path, model, size, nearest):
+    sentence = refused(capsys, "train", model, *FAST, "--size", size, "--out", tmp_path / "r")
+    assert f"{model} does not take images of {size}x{size}" in sentence
+    assert f"that it takes are of {nearest}" in sentence
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_size_that_the_model_takes_is_that_of_its_images(capsys, tmp_path):
+    arguments = [*FAST, "--epochs", 1, "--size", 32, "--out", tmp_path / "r"]
+    code, out, _ = ran(capsys, "train", "lenet_bn", *arguments)
+    assert code == 0
+    assert "of 32x32x1 (resized from 32x32)" not in out
+    assert "of 32x32x1 (as --size 32,32 wants)" in out
+
+
 def test_a_class_without_training_images_is_said(capsys, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 1), np.uint8)
     data = npz(tmp_path / "d.npz", images, 1 + np.arange(30) % 3)
