@@ -20,21 +20,22 @@ _ORDER, _AUGMENT = 0, 1  # what a random stream is for
 
 
 class Loader:
-    """Cut images (N, ...) and labels (N,) into batches -> (x, y) tensors, a pass an epoch.
+    """Cut images (N, ...) and labels into batches -> (x, y) tensors, a pass an epoch.
 
         Loader(images, labels, 64)
         Loader(dataset, batch_size=64)      # a Dataset brings labels and the number of classes
 
     x is float32 in [0, 1] where the images are uint8, else of their own float type (float32 where
-    they are lists of numbers); y is int64.
+    they are lists of numbers). Labels that are whole numbers (N,) are classes, and y is int64;
+    floats (N, ...) are targets, of a regression for one, and y is of the type of x.
     The order of a pass depends on (seed, epoch) alone, and the random numbers that
     ``augment(images, rng) -> images`` gets for a batch (as stored, before scaling) on (seed, epoch,
     index of the batch) alone. `epoch` counts the full passes, and may be set. Each ``iter`` starts
     a pass from its beginning, except the first after :meth:`load_state_dict`.
 
     `num_classes`, if given or known from a Dataset, bounds the labels. Raises :class:`DataError`
-    for an empty set, lengths that differ, NaN or infinity in float images, labels out of range, or
-    a batch size below 1.
+    for an empty set, lengths that differ, NaN or infinity in float images or targets, labels out
+    of range, or a batch size below 1.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Loader:
                 f"{'no labels' if labels is None else f'a {type(labels).__name__} as labels'}"
             )
         self.images: NDArray[Any] = _array("images", images)
-        self.labels: NDArray[np.int64] = _labels(_array("labels", labels))
+        self.labels: NDArray[Any] = _labels(_array("labels", labels), self.images.dtype)
         self.batch_size = _whole("batch_size", batch_size, at_least=1)
         self.shuffle = shuffle
         self.drop_last = drop_last
@@ -94,7 +95,7 @@ class Loader:
         for x, y in self.batches():
             yield tensor(x), tensor(y)
 
-    def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """One pass, or the rest of a resumed one, as NumPy arrays."""
         epoch, start, self._resume = self._epoch, self._resume, 0
         order = self._order(epoch)
@@ -159,7 +160,7 @@ class Loader:
 
     def _batch(
         self, order: NDArray[np.intp], epoch: int, index: int
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
         x, y = self.images[chosen], self.labels[chosen]
         if self.augment is not None:
@@ -185,16 +186,19 @@ def _array(what: str, values: ArrayLike) -> NDArray[Any]:
     return array.astype(np.float32) if listed and array.dtype in (np.int64, np.float64) else array
 
 
-def _labels(labels: NDArray[Any]) -> NDArray[np.int64]:
+def _labels(labels: NDArray[Any], images: np.dtype) -> NDArray[Any]:
+    if labels.dtype.kind == "f" and labels.ndim and labels.size:
+        with np.errstate(over="ignore"):  # an infinity is found later
+            return labels.astype(images if images.kind == "f" else np.float32, copy=False)
     if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
         raise DataError(
             f"Loader: labels are {labels.shape} of {labels.dtype}; whole numbers, one an image, "
-            "were expected"
+            "or floats were expected"
         )
     return labels.astype(np.int64, copy=False)
 
 
-def _check(images: NDArray[Any], labels: NDArray[np.int64], num_classes: int | None) -> None:
+def _check(images: NDArray[Any], labels: NDArray[Any], num_classes: int | None) -> None:
     if images.dtype != np.uint8 and images.dtype.kind != "f" and images.size:
         raise DataError(
             f"Loader: images are {images.dtype}; uint8 (0 to 255) or float was expected"
@@ -207,8 +211,10 @@ def _check(images: NDArray[Any], labels: NDArray[np.int64], num_classes: int | N
     same_count("Loader", images, labels, "images", "labels")
     if images.dtype.kind == "f":
         finite("Loader: images", images)
+    if labels.dtype.kind == "f":
+        return finite("Loader: labels", labels)
     limit = np.iinfo(np.int64).max if num_classes is None else num_classes
-    in_range("Loader: labels", labels, limit)
+    return in_range("Loader: labels", labels, limit)
 
 
 def _whole(name: str, value: object, at_least: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..backends import PREPARING
 from ..captured import capture as captured
 from ..create import tensor
-from ..data import Dataset, Loader
+from ..data import DataError, Dataset, Loader
 from ..nn import Module
 from ..ops import cross_entropy
 from ..spellings import explained
@@ -61,7 +61,8 @@ def evaluate(
     """Run `model` in eval mode over every image, in order -> loss, accuracy, errors, total.
 
     `data`: a Loader (its images are taken in order, without augmentation), (images, labels) or a
-    Dataset. `loss(output, labels)` is a mean over the batch. `device`: where to, if the model is to
+    Dataset. `loss(output, labels)` is a mean over the batch; float labels are targets, of which
+    there is a loss alone. `device`: where to, if the model is to
     move. `normalize`: as in training. `predictions=True` adds the class of each image and its
     probability. `progress` shows a bar. Raises DataError for bad data, TrainingError for a loss
     that is no number.
@@ -71,7 +72,7 @@ def evaluate(
     if device is not None:
         model.to(device)
     loader = in_order(data, batch_size)
-    check_classes("evaluate", model, loader, normalize)
+    check_data("evaluate", model, loader, normalize, loss)
     with Progress(progress) as show:
         show.begin("test", len(loader))
         show.expect_wait(WAIT.format(device=device_of(model)))
@@ -111,6 +112,8 @@ def predict(
         model.to(device)
     array = np.asarray(images)
     loader = Loader(array, np.zeros(array.shape[:1], np.int64), batch_size, shuffle=False)
+
+    check_type("predict", model, loader.images)
 
     def step(x: Tensor) -> Tensor:
         return logits_of(model(x if normalize is None else normalize(x)))
@@ -198,7 +201,7 @@ def logits_of(output: Any) -> Tensor:
 def count_correct(output: Any, y: Tensor) -> Tensor | None:
     """In how many rows the largest logit is that of the label -> int64 (); None without classes."""
     logits = logits_of(output)
-    if logits.ndim != 2 or logits.shape[1] < 2 or y.ndim != 1:
+    if logits.ndim != 2 or logits.shape[1] < 2 or y.ndim != 1 or y.dtype.kind == "f":
         return None
     return (logits.detach().argmax(axis=-1) == y).sum()
 
@@ -232,14 +235,35 @@ def in_order(data: Data, batch_size: int) -> Loader:
     return loader_of(data, batch_size, shuffle=False)
 
 
-def check_classes(what: str, model: Module, loader: Loader, normalize: Normalize | None) -> None:
-    """Show one image to the model: shapes that do not fit are said before anything else happens."""
-    images = loader.images[:1]
+def check_type(what: str, model: Module, images: NDArray[Any]) -> None:
+    """DataError for float images of another type than the model's weights."""
+    weights = next((p.dtype for p in model.parameters() if p.dtype.kind == "f"), images.dtype)
+    if images.dtype.kind == "f" and images.dtype != weights:
+        raise DataError(
+            f"{what}: the images are {images.dtype} but the model is {weights}; "
+            f"images.astype('{weights}') fits it"
+        )
+
+
+def check_data(
+    what: str, model: Module, loader: Loader, normalize: Normalize | None, loss: Loss
+) -> None:
+    """Show one image to the model: what does not fit is said before anything else happens."""
+    images, labels = loader.images[:1], loader.labels
+    check_type(what, model, images)
     scaled = np.divide(images, 255, dtype=np.float32) if images.dtype == np.uint8 else images
     x = tensor(scaled, device_of(model))
     with testing(model), no_grad():
         logits = logits_of(model(x if normalize is None else normalize(x)))
-    highest = int(loader.labels.max())
+    if labels.dtype.kind == "f":
+        if loss is cross_entropy and labels.shape[1:] != logits.shape[1:]:
+            raise DataError(
+                f"{what}: labels are {labels.shape} of {labels.dtype}, but cross_entropy, the "
+                "default, takes whole numbers, one an image; for a regression give a loss, such "
+                "as loss=dk.ops.mse"
+            )
+        return
+    highest = int(labels.max())
     if logits.ndim == 2 and 1 < logits.shape[1] <= highest:
         raise ValueError(
             f"{what}: labels go up to {highest} but the model has {logits.shape[1]} outputs   "

@@ -28,7 +28,7 @@ from .evaluate import (
     Data,
     Loss,
     Tester,
-    check_classes,
+    check_data,
     count_correct,
     device_of,
     in_order,
@@ -68,8 +68,10 @@ def fit(
 ) -> History:
     """Train `model` for `epochs` passes over `train`, test after each -> the History.
 
-    train, test: (images, labels), a Dataset, or a Loader. A Loader keeps its own batch size, seed
-        and augmentation; otherwise `batch_size`, `augment` and `seed` make one that shuffles.
+    train, test: (images, labels), a Dataset, or a Loader. Labels are classes, whole numbers (N,),
+        or floats (N, ...), the targets of a regression, which needs a `loss`.
+        A Loader keeps its own batch size, seed and augmentation; otherwise `batch_size`, `augment`
+        and `seed` make one that shuffles.
     optimizer: Adam(model.parameters(), lr=1e-3) if not given.
     loss: `loss(output, labels)`, a mean over the batch.
     device: moves the model there first. Without it, training runs where the model is.
@@ -104,7 +106,7 @@ def fit(
     tests = None if test is None else in_order(test, loader.batch_size)
     for shown in (loader, tests):
         if shown is not None:
-            check_classes("fit", model, shown, normalize)
+            check_data("fit", model, shown, normalize, loss)
     run = Run(
         model=model,
         optimizer=Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer,

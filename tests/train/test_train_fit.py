@@ -144,6 +144,36 @@ def test_a_custom_loss_and_a_model_without_classes():
     assert history.last["train_accuracy"] is None
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_regression_on_float_targets(tmp_path, dtype):
+    """y = x w of two numbers, with targets of both types; the loss is all there is to say."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((200, 4)).astype(np.float32), rng.standard_normal((4, 2))
+    y = (x @ w).astype(dtype)
+    dk.seed(0)
+    model = nn.Linear(4, 2)
+    options = {"optimizer": SGD(model.parameters(), lr=0.1), "loss": dk.ops.mse, "epochs": 20}
+    history = fit(model, (x, y), (x, y), out=tmp_path / "r", progress=False, **options)
+    assert history.last["test_loss"] < 1e-3 * history["test_loss"][0]
+    assert history.last["test_accuracy"] is history.last["errors"] is None
+    assert history.last["train_accuracy"] is None
+    np.testing.assert_allclose(model.weight.numpy(), w.T, atol=0.1)
+    found = evaluate(model, Loader(x, y, 32), loss=nn.MSELoss())
+    assert found.loss == pytest.approx(((model(dk.tensor(x)).numpy() - y) ** 2).mean(), rel=1e-4)
+    assert found.accuracy is found.errors is None
+    with pytest.raises(DataError, match=r"labels are \(200, 1\) of float32, .* loss=dk.ops.mse"):
+        quiet(model, (x, y[:, :1]))
+
+
+def test_float_targets_of_the_logits_shape_are_probabilities():
+    hot = np.eye(CLASSES)[TRAIN[1]]
+    losses = [
+        quiet(small_model(), (TRAIN[0], labels), epochs=2, seed=0)["train_loss"]
+        for labels in (TRAIN[1], hot)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_a_model_with_several_outputs_is_judged_by_the_first():
     class Two(nn.Module):
         def __init__(self):
@@ -194,6 +224,13 @@ def test_nan_in_the_images_is_said_before_training():
     with pytest.raises(DataError, match="17"):
         quiet(model, (images, TRAIN[1]))
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_float_images_of_another_type_are_said_to_be_the_data():
+    images = TRAIN[0] / 255
+    for call in (quiet, evaluate, lambda model, data: dk.predict(model, data[0])):
+        with pytest.raises(DataError, match=r"the images are float64 but the model is float32; .*"):
+            call(small_model(), (images, TRAIN[1]))
 
 
 def test_an_empty_set_is_refused():
