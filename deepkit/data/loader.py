@@ -55,10 +55,12 @@ class Loader:
             images, labels = data.images, data.labels
             num_classes = len(data.classes) if num_classes is None else num_classes
         elif isinstance(images, Dataset) or labels is None or isinstance(labels, int):
+            paired = isinstance(images, tuple) and len(images) == 2
             raise DataError(
                 "Loader: expected (images, labels, batch_size), or a Dataset, which brings its "
-                f"labels, and batch_size=...; got a {type(images).__name__} and "
-                f"{'no labels' if labels is None else f'a {type(labels).__name__} as labels'}"
+                f"labels, and batch_size=...; got {_one(images)} and "
+                f"{'no labels' if labels is None else f'{_one(labels)} as labels'}"
+                + ("; a * takes the pair apart: Loader(*data, 64)" if paired else "")
             )
         self.images: NDArray[Any] = _array("images", images)
         self.labels: NDArray[Any] = _labels(_array("labels", labels), self.images.dtype)
@@ -174,6 +176,12 @@ class Loader:
 
     def _stream(self, *key: int) -> np.random.Philox:
         return np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=key))
+
+
+def _one(value: object) -> str:
+    """A value's type with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def _array(what: str, values: ArrayLike) -> NDArray[Any]:

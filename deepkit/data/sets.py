@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,12 +41,26 @@ _TAR = "cifar-10-binary.tar.gz"
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
-    """Images (N, H, W, C), labels int64 (N,), the classes' names, and the data set's own name."""
+    """Images (N, H, W, C), labels int64 (N,), the classes' names, and the data set's own name.
+
+    `len(data)` is N; `data[3]` is an image and its label, and `data[:100]`, or an array of indices
+    or a mask, a Dataset of those images. `data.images, data.labels` are what `digits` and `mnist`
+    return.
+    """
 
     images: Images
     labels: Labels
     classes: tuple[str, ...]
     name: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int | np.integer):
+            return self.images[index], int(self.labels[index])
+        where = np.arange(len(self))[index]
+        return Dataset(self.images[where], self.labels[where], self.classes, self.name)
 
     def __repr__(self) -> str:
         shown = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
@@ -233,6 +248,8 @@ def _locate(
     origin = "" if root is not None else " (named by DEEPKIT_DATA)"
     if not base.is_dir():
         state = "is not a folder" if base.exists() else "does not exist"
+        if root in ("train", "test"):
+            state += f"; the folder comes first: {name.replace('-', '_')}(split={root!r})"
         raise DataError(f"{name}: {base}{origin} {state}")
     for folder in (base, *(base / sub for sub in within)):
         if holds(folder):

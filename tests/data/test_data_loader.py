@@ -268,10 +268,14 @@ DATA = Dataset(IMAGES, LABELS, tuple("abcdef"), "letters")
 @pytest.mark.parametrize(
     "arguments, options, expected",
     [
-        ((DATA, 2), {}, "got a Dataset and a int as labels"),
+        ((DATA, 2), {}, "got a Dataset and an int as labels"),
         ((DATA, LABELS, 2), {}, "got a Dataset and a ndarray as labels"),
         ((IMAGES,), {"batch_size": 2}, "got a ndarray and no labels"),
-        (((IMAGES, LABELS), 2), {}, "got a tuple and a int as labels"),
+        (
+            ((IMAGES, LABELS), 2),
+            {},
+            "an int as labels; a * takes the pair apart: Loader(*data, 64)",
+        ),
         ((DATA,), {}, "batch_size must be a whole number of at least 1, not None"),
         ((IMAGES, LABELS), {}, "batch_size must be a whole number of at least 1, not None"),
     ],
@@ -313,6 +317,24 @@ def test_bad_input_is_one_sentence(images, labels, options, expected):
     text = one_sentence(error)
     assert text.startswith("Loader: ")
     assert expected in text
+
+
+def test_a_dataset_has_a_length_and_parts():
+    data = load("digits", split="test")
+    assert len(data) == 360
+    image, label = data[-1]
+    np.testing.assert_array_equal(image, data.images[359])
+    assert label == data.labels[359]
+    assert isinstance(label, int)
+    for index in (slice(0, 20, 2), data.labels == 3, [5, 2]):
+        part = data[index]
+        np.testing.assert_array_equal(part.images, data.images[index])
+        np.testing.assert_array_equal(part.labels, data.labels[index])
+        assert (part.classes, part.name) == (data.classes, data.name)
+        assert len(Loader(part, batch_size=1)) == len(part)
+    with pytest.raises(IndexError):
+        data[360]
+    assert sum(label for _, label in data) == data.labels.sum()
 
 
 def test_datasets_and_loaders_are_shown_in_a_line():

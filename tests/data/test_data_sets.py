@@ -90,6 +90,9 @@ def test_digits_bytes_never_change():
 
 
 def test_a_wrong_split_is_named():
+    for read in (mnist, fashion_mnist):
+        with pytest.raises(DataError, match=r"train does not exist; .*mnist\(split='train'\)"):
+            read("train")
     for read in (digits, lambda split: mnist("nowhere", split)):
         with pytest.raises(DataError) as error:
             read("val")
