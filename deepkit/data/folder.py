@@ -96,14 +96,19 @@ def _pillow() -> Any:
 
 
 def _header(what: str, file: Path) -> tuple[tuple[int, int], str]:
-    """(height, width) and mode of an image, without decoding it."""
+    """(height, width) and mode of an image, without decoding it.
+
+    A PNG must have all its parts, whole: the decoder stops after the last pixel.
+    """
     with _decoding(what, file) as image:
         if image.mode in _DEEP:
             raise DataError(
                 f"{what}: {file} has more than 8 bits a channel (mode {image.mode}); "
                 "8 bits were expected"
             )
-        return (image.height, image.width), image.mode
+        found = (image.height, image.width), image.mode
+        image.verify()
+        return found
 
 
 def _pixels(what: str, file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:

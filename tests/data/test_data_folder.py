@@ -124,6 +124,8 @@ def png_that_claims(width, height):
         (b"hello", "is not an image that Pillow can read"),
         (png_bytes()[:60], "cannot be decoded ("),
         (png_bytes()[:20], "cannot be decoded (|is not an image"),
+        (png_bytes()[:-9], "cannot be decoded ("),  # all pixels are there
+        (png_bytes()[:-12], "cannot be decoded ("),
         (png_bytes("JPEG")[:-60], "cannot be decoded ("),
         (png_bytes()[:50] + bytes(40) + png_bytes()[90:], "cannot be decoded ("),
         (png_that_claims(200_000, 200_000), "cannot be decoded (|is not an image"),
