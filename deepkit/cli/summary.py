@@ -18,7 +18,9 @@ SMALL = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")  # made fo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("model", metavar="MODEL", help="lenet5, mlp, resnet20, vgg16, ...")
+    from .. import models
+
+    parser.add_argument("model", metavar="MODEL", help=", ".join(models.names()))
     parser.add_argument(
         "--input",
         type=shape,

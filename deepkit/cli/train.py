@@ -69,7 +69,9 @@ def _goals() -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All options are None unless given, so that a resumed run can tell."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="lenet5, mlp, resnet20, ...")
+    from .. import models
+
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=", ".join(models.names()))
     parser.add_argument(
         "--recipe",
         metavar="NAME",
@@ -112,7 +114,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="FILE",
-        help="go on from this checkpoint, bit for bit, in its folder and with its options",
+        help="go on from this checkpoint, bit for bit, in its folder and with its options; with "
+        "more --epochs only where the schedule is constant",
     )
     parser.add_argument(
         "--overwrite",
@@ -145,6 +148,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunFolderError(f"{error}   (the default, after the {named})") from None
     augment = build_augmentation(settings["augment"])
     quiet = arguments.quiet
+    if earlier is not None and settings["epochs"] <= earlier["epoch"] == folder.finished():
+        if not quiet:
+            print(f"nothing to do: {_done(folder.path, earlier)}")
+        return 0
     settings["device"], why = choose_device(settings["device"], quiet)
 
     train, test, plan, note = load_data(
@@ -202,17 +209,19 @@ def _checkpoint(arguments: argparse.Namespace) -> Path | None:
 
 
 def _earlier(resume: Path) -> dict[str, Any]:
-    """What the checkpoint of an earlier run records of it: its settings and its plan."""
+    """What the checkpoint of an earlier run records of it: its settings, its plan, its epochs."""
     from .. import checkpoint
 
-    run = checkpoint.load(resume).extra.get("run")
+    extra = checkpoint.load(resume).extra
+    run = extra.get("run")
     if run is None:
         raise UsageError(f"--resume: {resume} was not written by 'deepkit train'")
     with recorded(resume):
         names = ("model", *DEFAULTS)
         settings = {name: run["settings"][name] for name in names}
         check_recorded(settings)
-        return {"settings": settings, "plan": Plan.recorded(run["plan"])}
+        epoch = len(extra["training"]["history"])
+        return {"settings": settings, "plan": Plan.recorded(run["plan"]), "epoch": epoch}
 
 
 def _check_classes(plan: Plan, name: str, earlier: dict[str, Any], resume: Path | None) -> None:
@@ -252,6 +261,13 @@ def _settings(
                 "leave it out, or start a new run"
             )
     return earlier_run | given
+
+
+def _done(path: Path, earlier: dict[str, Any]) -> str:
+    """That a run is at its end, and whether it can go on."""
+    count, schedule = earlier["epoch"], earlier["settings"]["schedule"]
+    on = "--epochs N goes on" if schedule == "constant" else f"its schedule, {schedule}, ends there"
+    return f"the run in {path} has done all of its {count} epoch{'s' * (count != 1)}; {on}"
 
 
 def _out(arguments: argparse.Namespace, settings: dict[str, Any], resume: Path | None) -> Path:

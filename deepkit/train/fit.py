@@ -123,6 +123,8 @@ def fit(
     )
     if resume is not None:
         run.resume(resume)
+        if run.epoch >= epochs:
+            run.say(f"all {run.epoch} epochs of {run.resumed} are done already")
     if out is not None:
         parts.append(out if isinstance(out, RunFolder) else RunFolder(out))
     try:

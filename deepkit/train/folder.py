@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import sys
@@ -74,6 +75,14 @@ class RunFolder(Callback):
                 )
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def finished(self) -> int | None:
+        """Of how many epochs the run in the folder is, if it came to its end, pictures and all."""
+        try:
+            about = json.loads((self.path / ABOUT).read_text("utf-8"))
+            return int(about["epochs_done"]) if "finished" in about else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def on_train_begin(self, run: Run) -> None:
         self.check(run.resumed)

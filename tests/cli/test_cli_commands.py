@@ -36,6 +36,17 @@ def test_help_and_version_without_a_command(capsys):
     assert "COMMAND" in out
 
 
+@pytest.mark.parametrize("command", ["train", "summary"])
+def test_help_lists_the_models(capsys, command):
+    words = ran(capsys, command, "--help")[1].replace(",", " ").split()
+    assert set(dk.models.names()) <= set(words)
+
+
+def test_help_says_when_more_epochs_are_possible(capsys):
+    text = " ".join(ran(capsys, "train", "--help")[1].split())
+    assert "with more --epochs only where the schedule is constant" in text
+
+
 def test_help_of_the_examples_names_options_that_exist(capsys):
     """Every example's options are in the same help text."""
     for command in COMMANDS:
@@ -309,9 +320,31 @@ def test_a_checkpoint_of_another_model_is_refused(capsys, finished):
 
 
 def test_a_finished_run_is_resumed_to_no_effect(capsys, finished):
-    before = (finished[0] / "metrics.csv").read_text()
-    assert ran(capsys, "train", "mlp", "--resume", finished[0], "--quiet")[0] == 0
-    assert (finished[0] / "metrics.csv").read_text() == before
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished[0].iterdir()}
+    code, out, _ = ran(capsys, "train", "mlp", "--resume", finished[0])
+    assert code == 0
+    assert out == (
+        f"nothing to do: the run in {finished[0]} has done all of its 2 epochs; its schedule, "
+        "onecycle, ends there\n"
+    )
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished[0].iterdir()}
+    assert after == before
+    assert ran(capsys, "train", "--resume", finished[0], "--quiet")[:2] == (0, "")
+
+
+def test_a_run_cut_after_its_last_epoch_gets_what_it_lacks(capsys, tmp_path, monkeypatch):
+    """Killed while it drew its pictures: resumed, it has no epoch to go, and comes to its end."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_end", lambda self, run: None)
+        assert train(capsys, tmp_path / "r", "--schedule", "constant")[0] == 0
+    assert "finished" not in json.loads((tmp_path / "r" / "run.json").read_text())
+    code, out, _ = ran(capsys, "train", "--resume", tmp_path / "r")
+    assert code == 0
+    assert f"all 2 epochs of {tmp_path / 'r' / 'checkpoint.safetensors'} are done already" in out
+    assert "finished" in json.loads((tmp_path / "r" / "run.json").read_text())
+    assert "2 epochs; --epochs N goes on\n" in ran(capsys, "train", "--resume", tmp_path / "r")[1]
+    code, out, _ = ran(capsys, "train", "--resume", tmp_path / "r", "--epochs", 3)
+    assert "after 3 epochs" in out
 
 
 # eval ---------------------------------------------------------------------------------------------
