@@ -81,7 +81,8 @@ def fit(
     capture: replay the training step, see `dk.capture`: the same numbers, sooner.
     progress: a bar on a terminal, and a row an epoch.
     seed: `dk.seed(seed)` before anything else; of a model that is already there, the weights stay.
-    out: a folder for checkpoint, metrics and pictures, see `RunFolder`.
+    out: a folder for checkpoint, metrics and pictures, see `RunFolder`. `load_model(out, model)`
+        reads it; `deepkit eval` does not, since the folder does not say how to build the model.
     resume: a checkpoint of an earlier run with the same arguments, which goes on bit for bit until
         `epochs` in all.
     details: plain values (JSON) that go into every checkpoint.

@@ -384,7 +384,8 @@ def test_eval_refuses_data_that_do_not_fit(capsys, finished, tmp_path):
 def test_a_checkpoint_of_weights_alone_is_refused(capsys, tmp_path):
     dk.seed(0)
     checkpoint.save(tmp_path / "w.safetensors", dk.models.mlp(4, 2))
-    assert "its model is unknown" in refused(capsys, "eval", tmp_path / "w.safetensors")
+    sentence = refused(capsys, "eval", tmp_path / "w.safetensors")
+    assert "its model is unknown; in Python, dk.load_model(path, model) gives" in sentence
     sentence = refused(capsys, "train", "mlp", "--resume", tmp_path / "w.safetensors")
     assert "was not written by" in sentence
 
