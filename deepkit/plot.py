@@ -7,6 +7,7 @@ their dashes and markers as well.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 from collections.abc import Iterable, Sequence
@@ -38,10 +39,13 @@ def learning_curves(
     *,
     subtitle: str = "",
     loss: str = "loss",
+    rates: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> None:
     """Draw the loss, the error rate and the learning rate of each epoch into a PNG.
 
     `rows` are those of a `History`, at least one; `loss` names the loss and its unit on the axis.
+    `rates`: (epochs from 0 on, learning rates from there), where more is known than the rows say,
+    which is the rate of the last step of each epoch.
     Loss and error rate have logarithmic axes where they fall by more than a factor of ten: the last
     epochs, which matter, are not flattened by the first. Below the smallest number above 0 such an
     axis is linear, down to 0.
@@ -62,10 +66,16 @@ def learning_curves(
     _curves(panels[0], epochs, losses)
     _frame(panels[1], "Error rate", "wrong images (%)", epochs)
     _curves(panels[1], epochs, {part: _error_rates(rows, part) for part in PARTS}, "%.3g %%")
-    _frame(panels[2], "Learning rate", "at the end of the epoch", epochs)
-    rates = [row["lr"] for row in rows]
-    panels[2].plot(epochs, rates, ".-", color=GREY, linewidth=1.8, clip_on=False)
-    _linear(panels[2], 0, max(rates))
+    if rates is None:
+        _frame(panels[2], "Learning rate", "at the end of the epoch", epochs)
+        times, values, line = epochs, [row["lr"] for row in rows], ".-"
+    else:
+        _frame(panels[2], "Learning rate", "of each step", [0, *epochs])
+        (times, values), line = rates, "-"
+        panels[2].set_xlim(0, max(epochs))
+    steps = "default" if rates is None else "steps-post"
+    panels[2].plot(times, values, line, color=GREY, linewidth=1.8, clip_on=False, drawstyle=steps)
+    _linear(panels[2], 0, max(values))
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -169,6 +179,7 @@ def _plain(value: float, _: Any) -> str:
 
 PAPER, FRAME = "#FFFFFF", "#BBBBBB"
 MARGIN, GAP, COLUMNS, MOST = 36, 18, 10, 100  # pixels, pixels, images a row, images on a sheet
+SHORT, LONG = 6, 14  # characters of a name: more than one line has, more than a name keeps
 
 
 def contact_sheet(
@@ -184,8 +195,9 @@ def contact_sheet(
     """Draw the images that were taken for something else, captioned "4 → 6", into a PNG.
 
     images (N, H, W, C), uint8 or float in any range, C 1, 3 or whatever is averaged to grey;
-    labels and predictions (N,), class indices into `classes`. `confidences` (N,), the
-    probabilities of the predictions, in [0, 1]: the surest errors come first. At most 100.
+    labels and predictions (N,), class indices into `classes`; a name that the font cannot draw
+    becomes "class 6", and a long one loses its end. `confidences` (N,), the probabilities of the
+    predictions, in [0, 1]: the surest errors come first. At most 100.
     """
     from PIL import Image, ImageDraw
 
@@ -193,13 +205,19 @@ def contact_sheet(
     order = wrong if confidences is None else wrong[np.argsort(-confidences[wrong], kind="stable")]
     shown = order[:MOST]
     names = classes or [str(k) for k in range(int(max(labels.max(), predictions.max())) + 1)]
-    captions = [f"{names[labels[i]]} → {names[predictions[i]]}" for i in shown]
+    names = [_name(name, k) for k, name in enumerate(names)]
+    long = max(map(len, names)) > SHORT
+    arrow = "\n→ " if long else " → "
+    captions = [f"{names[labels[i]]}{arrow}{names[predictions[i]]}" for i in shown]
     heading, text, small = _font(24, bold=True), _font(17), _font(13)
+    title = drawable(title)
 
     height, width = images.shape[1:3]
     scale = max(1, round(96 / max(height, width)))  # whole, so that every pixel stays a square
-    cell = max([width * scale, *(math.ceil(text.getlength(c)) for c in captions)])
-    row = height * scale + 26 + (18 if confidences is not None else 0)
+    words = [line for caption in captions for line in caption.splitlines()]
+    cell = max([width * scale, *(math.ceil(text.getlength(w)) for w in words)])
+    below = 48 if long else 26
+    row = height * scale + below + (18 if confidences is not None else 0)
     columns = max(1, min(COLUMNS, len(shown), (1500 - 2 * MARGIN) // (cell + GAP)))
     rows = math.ceil(len(shown) / columns)
     lines = _lines(len(shown), len(wrong), len(labels), confidences is not None)
@@ -220,10 +238,11 @@ def contact_sheet(
         draw.rectangle((left - 1, y - 1, left + tile.width, y + tile.height), outline=FRAME)
         sheet.paste(tile, (left, y))
         y += tile.height + 4
-        draw.text((middle, y), captions[k], font=text, fill=INK, anchor="ma")
+        for n, words_of in enumerate(captions[k].splitlines()):
+            draw.text((middle, y + 22 * n), words_of, font=text, fill=INK, anchor="ma")
         if confidences is not None:
             share = _percent(confidences[i])
-            draw.text((middle, y + 22), share, font=small, fill=GREY, anchor="ma")
+            draw.text((middle, y + below - 4), share, font=small, fill=GREY, anchor="ma")
     with whole(path) as temporary:
         sheet.save(temporary, format="PNG")
 
@@ -238,7 +257,7 @@ def _percent(share: float) -> str:
 def _lines(shown: int, wrong: int, count: int, sure: bool) -> list[str]:
     if not wrong:
         return [f"None of {count:,} test images was taken for another class."]
-    part = f", the first {shown}" if shown < wrong else ""
+    part = "" if shown == wrong else f", the {shown} surest" if sure else f", the first {shown}"
     lines = [f"{wrong:,} of {count:,} test images ({100 * wrong / count:.2f} %){part}"]
     caption = "Captions: true class → predicted class"
     return [*lines, caption + (", and its probability; the surest come first" if sure else "")]
@@ -252,6 +271,28 @@ def _pixels(image: np.ndarray) -> np.ndarray:
     if image.shape[2] == 3:
         return np.ascontiguousarray(image)
     return image.mean(axis=2).round().astype(np.uint8)
+
+
+def drawable(text: str) -> str:
+    """The text with an escape for every character that the pictures' font lacks."""
+    known = _characters()
+    return "".join(
+        c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text
+    )
+
+
+def _name(name: str, index: int) -> str:
+    """A class's name as a caption has it."""
+    if drawable(name) != name:
+        return f"class {index}"
+    return name if len(name) <= LONG else f"{name[: LONG - 1]}…"
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(_font(12).path).get_charmap())
 
 
 def _font(size: int, bold: bool = False) -> Any:

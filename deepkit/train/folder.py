@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import IN_FOLDER
+from ..optim import Schedule
 from .callbacks import Callback
 from .errors import RunFolderError
 from .files import write_json
@@ -24,6 +25,7 @@ if sys.platform != "win32":  # which has no such locks
 CHECKPOINT = IN_FOLDER
 CSV, JSON_LINES, ABOUT = "metrics.csv", "metrics.jsonl", "run.json"
 CURVES, ERRORS = "learning_curves.png", "errors.png"
+CURVE = 500  # points of the learning rate's curve
 FILES = (CHECKPOINT, CSV, JSON_LINES, ABOUT, CURVES, ERRORS)
 
 
@@ -163,7 +165,7 @@ class RunFolder(Callback):
         from .. import plot
         from ..ops import cross_entropy
 
-        title = _drawable(self.title or type(run.model).__name__)
+        title = plot.drawable(self.title or type(run.model).__name__)
         entropy = run.loss is cross_entropy
         plot.learning_curves(
             run.history,
@@ -171,6 +173,7 @@ class RunFolder(Callback):
             title,
             subtitle=summary(run),
             loss="mean cross-entropy (nats)" if entropy else "mean loss",
+            rates=rates(run),
         )
         if run.test is None or run.history.last["errors"] is None:
             return
@@ -183,7 +186,7 @@ class RunFolder(Callback):
             found.predictions,
             self.path / ERRORS,
             f"{title}: misclassified test images",
-            classes=self.classes and tuple(map(_drawable, self.classes)),
+            classes=self.classes,
             confidences=found.confidences,
         )
 
@@ -201,9 +204,15 @@ class RunFolder(Callback):
         )
 
 
-def _drawable(name: str) -> str:
-    """A name with an escape for every byte that is no text, which no font has."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def rates(run: Run) -> tuple[list[float], list[float]] | None:
+    """(epochs from 0 on, the learning rate from there), as the schedule has it; None without."""
+    schedule = run.schedule
+    if not isinstance(schedule, Schedule):
+        return None
+    unit = len(run.loader) if run.schedule_step == "batch" else 1
+    count = run.epoch * unit
+    steps = sorted({round(k * count / CURVE) for k in range(CURVE + 1)})
+    return [t / unit for t in steps], [schedule.rate(schedule.bases[0], t) for t in steps]
 
 
 def summary(run: Run) -> str:

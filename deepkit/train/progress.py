@@ -19,7 +19,7 @@ TABLE = (  # heading, column, format, width
     ("test loss", "test_loss", "{:.5f}", 11),
     ("accuracy", "test_accuracy", "{:.2%}", 9),
     ("errors", "errors", "{:,d}", 7),
-    ("lr", "lr", "{:.2e}", 9),
+    ("lr at end", "lr", "{:.2e}", 10),
     ("seconds", "seconds", "{:.2f}", 8),
     ("images/s", "images_per_second", "{:,.0f}", 9),
 )
@@ -75,6 +75,8 @@ class Progress:
         """So many batches of the pass are finished, with this mean loss so far."""
         if not self.on:
             return
+        if self._timer is not None:  # what was waited for has been said, and is no progress
+            self._last = time.perf_counter()
         self._cancel()
         if sys.stderr.isatty():
             if self._bar is None:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from train.small import TRAIN, small_model
 
 from deepkit import plot
-from deepkit.train import History
+from deepkit.optim import SGD, OneCycleLR
+from deepkit.train import History, fit
+from deepkit.train.folder import rates
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")
@@ -75,8 +78,8 @@ def drawn(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Figure, "savefig", savefig)
 
-    def draw(history):
-        plot.learning_curves(history, tmp_path / "a.png", "A model", subtitle="99 %")
+    def draw(history, **options):
+        plot.learning_curves(history, tmp_path / "a.png", "A model", subtitle="99 %", **options)
         return kept.pop()
 
     return draw
@@ -118,6 +121,26 @@ def test_curves_are_legible(drawn, kind):
             legend = axes.get_legend().get_window_extent(renderer)
             assert legend.y0 >= box.y1 - 1
             assert not legend.overlaps(axes._left_title.get_window_extent(renderer))
+
+
+def test_the_learning_rate_of_a_single_epoch_is_a_curve(drawn, tmp_path):
+    """One cycle in one epoch of four batches: it rises and falls."""
+    optimizer = SGD((model := small_model()).parameters(), lr=1.0)
+    schedule = OneCycleLR(optimizer, 1.0, 4)
+    seen = []
+
+    def keep(run):
+        seen.append(rates(run))
+
+    options = {"optimizer": optimizer, "schedule": schedule, "batch_size": 25, "epochs": 1}
+    fit(model, TRAIN, callbacks=[keep], progress=False, **options)
+    times, values = seen[0]
+    assert times == [0, 0.25, 0.5, 0.75, 1]
+    assert values == [schedule.rate(schedule.bases[0], t) for t in range(5)]
+    assert values[0] < max(values) > values[-1]
+    axes = drawn(rows(1), rates=seen[0]).axes[2]
+    assert list(axes.lines[0].get_ydata()) == values
+    assert axes.get_xlim() == (0, 1)
 
 
 def test_zeros_are_drawn_where_the_axis_says_0(drawn):
@@ -165,6 +188,26 @@ def test_the_surest_errors_come_first(tmp_path):
         pixels = np.asarray(picture.convert("L"))
     first = [np.flatnonzero((pixels == v).sum(axis=0) > 90)[0] for v in (150, 200, 100)]
     assert first == sorted(first)
+
+
+def test_which_hundred_are_shown_is_said():
+    assert plot._lines(100, 141, 10_000, True)[0].endswith("(1.41 %), the 100 surest")
+    assert plot._lines(100, 141, 10_000, False)[0].endswith("(1.41 %), the first 100")
+    assert plot._lines(41, 41, 10_000, True)[0].endswith("(0.41 %)")
+
+
+def test_names_that_the_font_lacks_are_numbers_and_long_ones_keep_to_a_column(tmp_path):
+    assert plot._name("猫", 6) == "class 6"
+    assert plot._name("Ёлка → …", 6) == "Ёлка → …"
+    assert plot._name("a name as long as a sentence", 1) == "a name as lon…"
+    assert plot.drawable("猫 on a\udcff") == "\\u732b on a\\udcff"
+    names = ("Sonchus oleraceus subsp. littoralis", "Rhamnus pumila")
+    labels = np.zeros(40, int)
+    path = tmp_path / "e.png"
+    plot.contact_sheet(np.full((40, 8, 8, 1), 77), labels, labels + 1, path, "E", classes=names)
+    with Image.open(path) as picture:
+        columns = (np.asarray(picture.convert("L")) == 0xBB).sum(axis=0)
+    assert (columns > 300).sum() >= 2 * 6  # the frames of six columns at least
 
 
 def test_a_sheet_holds_at_most_a_hundred(tmp_path):

@@ -45,6 +45,23 @@ def test_a_long_epoch_says_now_and_then_where_it_is(capsys, monkeypatch):
     assert capsys.readouterr().err == "epoch 1/1: 2 of 3 batches, loss 0.2500\n"
 
 
+def test_the_first_batch_after_a_wait_that_was_explained_is_not_told(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PULSE", 0.05)
+    with Progress(True) as show:
+        show.begin("epoch 1/1", 3)
+        show.expect_wait("preparing ...")
+        time.sleep(0.1)
+        show.done(1, 0.5)
+        time.sleep(0.1)
+        show.done(2, 0.25)
+    assert capsys.readouterr().err == "epoch 1/1: 2 of 3 batches, loss 0.2500\n"
+
+
+def test_the_rate_is_said_to_be_that_of_the_end(capsys):
+    fit(small_model(), TRAIN, epochs=1)
+    assert "lr at end" in capsys.readouterr().out.splitlines()[0]
+
+
 @pytest.mark.parametrize("slow", [True, False])
 def test_a_wait_is_explained_when_it_is_one(capsys, monkeypatch, slow):
     monkeypatch.setattr(progress, "PATIENCE", 0.05)
