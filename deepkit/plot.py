@@ -68,7 +68,7 @@ def learning_curves(
     _curves(panels[1], epochs, {part: _error_rates(rows, part) for part in PARTS}, "%.3g %%")
     if rates is None:
         _frame(panels[2], "Learning rate", "at the end of the epoch", epochs)
-        times, values, line = epochs, [row["lr"] for row in rows], ".-"
+        times, values, line = list(epochs), [row["lr"] for row in rows], ".-"
     else:
         _frame(panels[2], "Learning rate", "of each step", [0, *epochs])
         (times, values), line = rates, "-"
