@@ -66,18 +66,26 @@ def learning_curves(
     _curves(panels[0], epochs, losses)
     _frame(panels[1], "Error rate", "wrong images (%)", epochs)
     _curves(panels[1], epochs, {part: _error_rates(rows, part) for part in PARTS}, "%.3g %%")
-    if rates is None:
-        _frame(panels[2], "Learning rate", "at the end of the epoch", epochs)
-        times, values, line = list(epochs), [row["lr"] for row in rows], ".-"
-    else:
-        _frame(panels[2], "Learning rate", "of each step", [0, *epochs])
-        (times, values), line = rates, "-"
-        panels[2].set_xlim(0, max(epochs))
-    steps = "default" if rates is None else "steps-post"
-    panels[2].plot(times, values, line, color=GREY, linewidth=1.8, clip_on=False, drawstyle=steps)
-    _linear(panels[2], 0, max(values))
+    _rates(panels[2], epochs, [row["lr"] for row in rows], rates)
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _rates(
+    axes: Any,
+    epochs: list[int],
+    ends: list[float],
+    steps: tuple[Sequence[float], Sequence[float]] | None,
+) -> None:
+    style = {"color": GREY, "linewidth": 1.8, "clip_on": False}
+    if steps is None:
+        _frame(axes, "Learning rate", "at the end of the epoch", epochs)
+        axes.plot(epochs, ends, ".-", **style)
+    else:
+        _frame(axes, "Learning rate", "of each step", [0, *epochs])
+        axes.plot(*steps, "-", drawstyle="steps-post", **style)
+        axes.set_xlim(0, max(epochs))
+    _linear(axes, 0, max(ends if steps is None else steps[1]))
 
 
 def _error_rates(rows: Sequence[dict[str, Any]], part: str) -> list[float | None]:
