@@ -13,12 +13,13 @@ SET_UP_DEV := $(VENV)/.set-up-dev
 SET_UP_BENCH := $(VENV)/.set-up-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help train test slow bench bench-cpu lint format clean
+.PHONY: help train test slow soak bench bench-cpu lint format clean
 
 help:
 	@echo "make train   train LeNet-5 on real handwritten digits, into runs/digits"
 	@echo "make test    the test suite"
 	@echo "make slow    the tests that take minutes"
+	@echo "make soak    ten minutes of random networks, for memory that grows and steps that stall"
 	@echo "make bench   a LeNet-5 training step, in under a minute"
 	@echo "make bench-cpu   every network and op beside torch, onnxruntime, openvino; most of an hour"
 	@echo "make lint    ruff and mypy;  make format applies what ruff can"
@@ -33,6 +34,9 @@ test: $(SET_UP_DEV)
 
 slow: $(SET_UP_DEV)
 	@$(BIN)/python -m pytest -q -m slow
+
+soak: $(SET_UP_DEV)
+	@$(BIN)/python -m pytest -q -s -m soak
 
 bench: $(SET_UP_TRAIN)
 	@$(BIN)/python -m bench.cpu train --network lenet5 --batch 128 --threads 2 --device numba numpy --no-compile --seconds 10
