@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import numba
+import numpy as np
 
 from .. import scratch
 from . import norm_batch as batch
@@ -92,9 +93,23 @@ def layer_norm_over(
         launch(layer.rows, y.dtype, y, mean, invstd, x, gamma, beta, *sizes, given, eps)
 
 
+def _parts(x: Any, axes: int) -> tuple[int, int]:
+    """Parts of the rows that have sums of their own, and elements of a row."""
+    rows, length = _row_sizes(x, axes)
+    return max(1, min(layer.PARTS, -(-rows // layer.BLOCK))), length
+
+
+def _sums(dx: Any, dgamma: Any, dbeta: Any, g: Any, x: Any, *_: Any, axes: int) -> list:
+    if isinstance(x, Lanes):
+        return []
+    parts, length = _parts(x, axes)
+    return [((parts, 2, length), np.dtype(np.float64))]
+
+
+@scratch(_sums)
 def layer_norm_dx(
     dx: Any, dgamma: Any, dbeta: Any, g: Any, x: Any, gamma: Any, mean: Any, invstd: Any, *,
-    axes: int,
+    axes: int, scratch: Any,
 ) -> None:  # fmt: skip
     sizes, scaled = _row_sizes(x, axes), int(gamma is not None)
     if isinstance(x, Lanes):
@@ -102,8 +117,10 @@ def layer_norm_dx(
                *sizes)  # fmt: skip
         launch(layer.strips_dx, dx.dtype, dx, g, x, gamma, mean, invstd, x.lanes, *sizes, scaled)
     else:
-        launch(layer.rows_sums, dx.dtype, dgamma, dbeta, g, x, mean, invstd, *sizes)
-        launch(layer.rows_dx, dx.dtype, dx, g, x, gamma, mean, invstd, *sizes, scaled)
+        parts, length = _parts(x, axes)
+        launch(layer.rows_dx, dx.dtype, dx, *scratch, g, x, gamma, mean, invstd, *sizes, scaled,
+               parts)  # fmt: skip
+        launch(layer.rows_sums, dx.dtype, dgamma, dbeta, *scratch, length, parts)
 
 
 # local response normalisation ---------------------------------------------------------------------

@@ -4,7 +4,8 @@
     rows     [rows][D]                       a row in the lanes, which are added up at its end
 
 Sums of strips are taken in float64; those of rows begin in registers, for up to 16 vectors, and go
-on in float64.  A thread has whole rows, and for dgamma and dbeta whole columns.
+on in float64.  Sums for dgamma and dbeta are those of strips for whole columns, or of parts of the
+rows, as many as there are for any number of threads.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import math
 import numba
 
 from .lanes import chunk_width
-from .launch import flt, kernel, ptr, size
+from .launch import flt, i64ptr, kernel, ptr, size
 from .norm_batch import clear, in_all
-from .rows import like, tile, wide_tile
+from .rows import like, tile, view, wide_tile
 from .simd import at, real, vector_lanes
 from .vector import (
     abreast,
@@ -236,29 +237,6 @@ def _columns(unit, sums, products, g, x, mean, invstd, low, high, length, begin,
             products[j + i] += part[i]
 
 
-@kernel
-def rows_sums(
-    t, n, dgamma: ptr, dbeta: ptr, g: ptr, x: ptr, mean: ptr, invstd: ptr, count: size,
-    length: size,
-):  # fmt: skip
-    products, sums = wide_tile(x), wide_tile(x)
-    start, stop = t * length // n, (t + 1) * length // n
-    for first in range(start, stop, 256):
-        some = min(256, stop - first)
-        wide = abreast(x, some)
-        arrived, source = at(g, first), at(x, first)
-        clear(products, some)
-        clear(sums, some)
-        for low in range(0, count, BLOCK):
-            high = min(low + BLOCK, count)
-            _columns(four(x), sums, products, arrived, source, mean, invstd, low, high, length,
-                     0, wide)  # fmt: skip
-            _columns(one(x), sums, products, arrived, source, mean, invstd, low, high, length,
-                     wide, some)  # fmt: skip
-        for j in range(some):
-            dgamma[first + j], dbeta[first + j] = products[j], sums[j]
-
-
 @numba.njit
 def _scaled(unit, g, gamma, given, j, count):
     """g * gamma, rounded, as its mean is: so a row of one has gradient 0."""
@@ -293,19 +271,56 @@ def _row_dx(unit, dx, work, g, x, gamma, length, scaled, middle, inverse):
         store_first(dx, j, length - j, (value - level - hat * slope) * inverse)
 
 
+@numba.njit
+def _block_dx(unit, dx, work, g, x, gamma, mean, invstd, low, high, length, scaled):
+    for row in range(low, high):
+        place = row * length
+        _row_dx(unit, at(dx, place), work, at(g, place), at(x, place), gamma, length, scaled,
+                mean[row], invstd[row])  # fmt: skip
+
+
+PARTS = 32  # of the rows: each has sums for dgamma and dbeta of its own, whoever takes it
+
+
 @kernel
 def rows_dx(
-    t, n, dx: ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr, count: size, length: size,
-    scaled: size,
+    t, n, dx: ptr, sums: i64ptr, g: ptr, x: ptr, gamma: ptr, mean: ptr, invstd: ptr, count: size,
+    length: size, scaled: size, parts: size,
 ):  # fmt: skip
+    """dx, and sums[part][2][length], float64, for dgamma and dbeta: g and x of a few rows are read
+    from memory once."""
     work = tile(x)
-    wide = length >= 4 * vector_lanes(x)
-    for row in range(t * count // n, (t + 1) * count // n):
-        place = row * length
-        target, arrived, source = at(dx, place), at(g, place), at(x, place)
-        if wide:
-            _row_dx(four(x), target, work, arrived, source, gamma, length, scaled, mean[row],
-                    invstd[row])  # fmt: skip
-        else:
-            _row_dx(one(x), target, work, arrived, source, gamma, length, scaled, mean[row],
-                    invstd[row])  # fmt: skip
+    wide = abreast(x, length)
+    for part in range(t * parts // n, (t + 1) * parts // n):
+        products = at(view(sums, numba.float64), 2 * part * length)
+        totals = at(products, length)
+        clear(products, 2 * length)
+        stop = (part + 1) * count // parts
+        for low in range(part * count // parts, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            if wide > 0:
+                _block_dx(four(x), dx, work, g, x, gamma, mean, invstd, low, high, length, scaled)
+            else:
+                _block_dx(one(x), dx, work, g, x, gamma, mean, invstd, low, high, length, scaled)
+            _columns(four(x), totals, products, g, x, mean, invstd, low, high, length, 0, wide)
+            _columns(one(x), totals, products, g, x, mean, invstd, low, high, length, wide,
+                     length)  # fmt: skip
+
+
+@kernel
+def rows_sums(t, n, dgamma: ptr, dbeta: ptr, sums: i64ptr, length: size, parts: size):
+    """The sums over all parts."""
+    products, totals = wide_tile(dgamma), wide_tile(dgamma)
+    start, stop = t * length // n, (t + 1) * length // n
+    for first in range(start, stop, 256):
+        some = min(256, stop - first)
+        clear(products, some)
+        clear(totals, some)
+        for part in range(parts):
+            row = at(view(sums, numba.float64), 2 * part * length + first)
+            for j in range(some):
+                products[j] += row[j]
+            for j in range(some):
+                totals[j] += row[length + j]
+        for j in range(some):
+            dgamma[first + j], dbeta[first + j] = products[j], totals[j]
