@@ -15,6 +15,7 @@ from .. import ALIGNMENT, Backend, DeviceError, Kernel, table_of
 
 ROOMS = (
     "elementwise",
+    "gelu",
     "shape",
     "reduce",
     "linear",

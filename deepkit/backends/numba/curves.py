@@ -21,7 +21,7 @@ from .launch import flt, kernel, ptr, size
 from .rows import like, number, tile
 from .simd import at
 
-EXP, LOG, SQRT, SIN, COS, TANH, ERF, SIGMOID, SOFTPLUS, ELU, GELU = range(11)
+EXP, LOG, SQRT, SIN, COS, TANH, ERF, SIGMOID, SOFTPLUS, ELU = range(10)
 
 inlined = numba.njit(forceinline=True)  # LLVM vectorises no loop with a call in it
 
@@ -111,7 +111,7 @@ def _erf_of(p, x):
 
 @numba.njit
 def _piece(op, y, x, count, scale):
-    zero, half, one, root = like(y, 0.0), like(y, 0.5), like(y, 1.0), like(y, 0.5**0.5)
+    zero, one = like(y, 0.0), like(y, 1.0)
     if op == EXP:
         for i in range(count):
             y[i] = exp(x[i])
@@ -142,9 +142,6 @@ def _piece(op, y, x, count, scale):
     elif op == ELU:
         for i in range(count):
             y[i] = x[i] if x[i] > zero else scale * _expm1(y, x[i])
-    elif op == GELU:
-        for i in range(count):
-            y[i] = half * (x[i] * (one + _erf(y, x[i] * root)))
 
 
 @kernel
@@ -157,13 +154,3 @@ def curve(t, n, op: size, y: ptr, x: ptr, count: size, p: flt):
         target = at(y, low)
         for i in range(some):
             target[i] = values[i]
-
-
-@kernel
-def gelu_dx(t, n, dx: ptr, g: ptr, x: ptr, count: size):
-    """dx = g * (P(Z <= x) + x p(x)), Z a standard normal variable and p its density."""
-    half, one, root = like(x, 0.5), like(x, 1.0), like(x, 0.5**0.5)
-    top = like(x, (2 * math.pi) ** -0.5)
-    for i in range(t * count // n, (t + 1) * count // n):
-        below = half * (one + _erf(x, x[i] * root))
-        dx[i] = g[i] * (below + x[i] * (top * exp(x[i] * x[i] * -half)))

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from . import casts, curves
+from .lanes import stored
 from .launch import flt, kernel, launch, ptr, size, u8ptr
 from .rows import NOTHING, bits_type, like, number, plan, sweep, typed, word
 
@@ -314,15 +315,9 @@ def _each(t, n, op: size, y: ptr, x: ptr, count: size, p: flt, q: flt):
             y[i] += x[i]
 
 
-def _flat(array: Any) -> int:
-    """Elements in memory, with spare lanes."""
-    memory = getattr(array, "memory", array)
-    return memory.size
-
-
 def _map(op: int, y: Any, x: Any, p: Any = 0.0, q: Any = 0.0) -> None:
     dtype = y.dtype
-    launch(typed(_each, dtype), dtype, op, y, x, _flat(y), word(p, dtype), word(q, dtype))
+    launch(typed(_each, dtype), dtype, op, y, x, stored(y), word(p, dtype), word(q, dtype))
 
 
 def neg(y: Any, x: Any) -> None:
@@ -373,7 +368,7 @@ def assign_(x: Any, y: Any) -> None:
 
 
 def _bend(op: int, y: Any, x: Any, p: float = 0.0) -> None:
-    launch(curves.curve, y.dtype, op, y, x, _flat(y), p)
+    launch(curves.curve, y.dtype, op, y, x, stored(y), p)
 
 
 def exp(y: Any, x: Any) -> None:
@@ -416,14 +411,6 @@ def elu(y: Any, x: Any, *, alpha: float) -> None:
     _bend(curves.ELU, y, x, alpha)
 
 
-def gelu(y: Any, x: Any) -> None:
-    _bend(curves.GELU, y, x)
-
-
-def gelu_dx(dx: Any, g: Any, x: Any) -> None:
-    launch(curves.gelu_dx, dx.dtype, dx, g, x, _flat(dx))
-
-
 def activate(y: Any, activation: str | None) -> None:
     """A fused activation in place.  relu is applied by the micro-kernel that writes y."""
     if activation == "tanh":
@@ -434,4 +421,4 @@ def activate(y: Any, activation: str | None) -> None:
 
 def astype(y: Any, x: Any, *, dtype: str) -> None:
     to, of = casts.CODES[y.dtype.str[1:]], casts.CODES[x.dtype.str[1:]]
-    launch(casts.cast, y.dtype, y, x, to, of, _flat(y))
+    launch(casts.cast, y.dtype, y, x, to, of, stored(y))

@@ -91,6 +91,11 @@ class Lanes:
         return out.reshape(self.shape)
 
 
+def stored(array: Any) -> int:
+    """Elements in memory, with spare lanes."""
+    return getattr(array, "memory", array).size
+
+
 def elements(shape: Shape) -> int:
     """What an array of this logical shape takes in this layout."""
     return padded(shape[0]) * math.prod(shape[1:])
