@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NoReturn, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,20 +44,32 @@ WHY = {
     "inplace": "ops give new memory",
     "unbiased": "the divisor is n - correction",
 }
+EXAMPLES = {"lr": "lr=0.01"}  # for arguments that have no default
 
 # attributes that are missing here -> what does it
 ATTRIBUTES = {
+    "numel": "size",
+    "dim": "ndim",
     "view": "reshape(...)",
     "permute": "transpose(...)",
     "unsqueeze": "expand_dims(axis)",
     "repeat": "broadcast_to(...)",
+    "t": "T",
+    "mm": "x @ y",
+    "matmul": "x @ y",
+    "clamp": "clip(low, high)",
+    "clone": "copy.deepcopy(x)",
+    "copy_": "write(values)",
+    "masked_fill": "dk.ops.where(mask, value, x)",
     "cuda": "to(device), one of dk.devices()",
     "cpu": "to('numpy'), or numpy() for an array",
     "float": "astype('float32')",
     "double": "astype('float64')",
+    "int": "astype('int32')",
     "long": "astype('int64')",
     "zero_": "x.grad = None, or optimizer.zero_grad()",
     "append": "Sequential(*model, layer)",
+    "extend": "Sequential(*model, *layers)",
 }
 
 
@@ -85,10 +97,19 @@ def refuse(name: str, function: Callable, args: tuple, options: dict[str, Any]) 
                 _unknown(name, option, known)
         if len(args) > len(placed) and not any(p.kind is p.VAR_POSITIONAL for p in kinds):
             _too_many(name, placed[methodical:], known, len(args) - methodical)
+        needed = [p.name for p in kinds if p.name in named and p.default is p.empty]
+        lacking = [word for word in needed if word not in {*placed[: len(args)], *options}]
+        if lacking:
+            _lacking(name, lacking, known)
+
+
+def our_name(option: str, known: Container[str]) -> str | None:
+    """What an argument of PyTorch is called here, in a call that takes those of `known`."""
+    return next((word for word in OURS.get(option, ()) if word in known), None)
 
 
 def _unknown(name: str, option: str, known: list[str]) -> NoReturn:
-    ours = next((word for word in OURS.get(option, ()) if word in known), None)
+    ours = our_name(option, known)
     if ours is not None:
         raise TypeError(f"{name}: there is no '{option}' here; it is '{ours}'") from None
     why = f"; {WHY[option]}" if option in WHY else ""
@@ -102,6 +123,15 @@ def _too_many(name: str, placed: list[str], known: list[str], count: int) -> NoR
     raise TypeError(
         f"{name}: {count} arguments by place are too many   "
         f"(by place: {', '.join(placed) or 'none'}{named})"
+    ) from None
+
+
+def _lacking(name: str, lacking: list[str], known: list[str]) -> NoReturn:
+    words = " and ".join(f"'{word}'" for word in lacking)
+    verb = "is" if len(lacking) == 1 else "are"
+    example = next((f", such as {EXAMPLES[word]}" for word in lacking if word in EXAMPLES), "")
+    raise TypeError(
+        f"{name}: {words} {verb} missing{example}   (it takes: {', '.join(known)})"
     ) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..nn import Module
+from ..spellings import our_name
 from .alexnet import alexnet
 from .googlenet import googlenet
 from .lenet import lenet1, lenet5, lenet_bn
@@ -72,6 +73,10 @@ def get(name: str, *args: Any, **options: Any) -> Module:
     parameters = inspect.signature(make).parameters
     for option in options:
         if option not in parameters or option == "sizes":
-            known = ", ".join(p for p in parameters if p != "sizes")
-            raise ValueError(f"model {name!r} has no option {option!r}   (it has: {known})")
+            known = [p for p in parameters if p != "sizes"]
+            ours = our_name(option, known)
+            hint = "" if ours is None else f"; it is {ours!r}"
+            raise ValueError(
+                f"model {name!r} has no option {option!r}{hint}   (it has: {', '.join(known)})"
+            )
     return make(*args, **options)

@@ -4,8 +4,10 @@ networks", 2012, section 3.5 and figure 2."""
 from __future__ import annotations
 
 from ..nn import Conv2d, Dropout, Flatten, Linear, LocalResponseNorm, MaxPool2d, Sequential
+from ..spellings import explained
 
 
+@explained
 def alexnet(classes: int = 1000, *, channels: int = 3, grouped: bool = True) -> Sequential:
     """60,965,224 parameters, or 62,378,344 without the groups that stood for two graphics cards.
 

@@ -17,6 +17,7 @@ from ..nn import (
     Sequential,
 )
 from ..ops import concat
+from ..spellings import explained
 from ..tape import Tensor
 
 # Table 1: channels of 1x1; 3x3 reduce, 3x3; 5x5 reduce, 5x5; pool projection.
@@ -109,6 +110,7 @@ class GoogLeNet(Module):
         return y, self.aux1(a), self.aux2(d)
 
 
+@explained
 def googlenet(classes: int = 1000, *, channels: int = 3, aux: bool = False) -> GoogLeNet:
     """6,998,552 parameters; 13,378,280 with both auxiliary classifiers.
 

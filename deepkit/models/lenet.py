@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ..nn import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Module, Sequential
+from ..spellings import explained
 
 
 def _pool(name: str, pool: str) -> Module:
@@ -13,6 +14,7 @@ def _pool(name: str, pool: str) -> Module:
     return MaxPool2d(2) if pool == "max" else AvgPool2d(2)
 
 
+@explained
 def lenet5(
     classes: int = 10,
     *,
@@ -40,6 +42,7 @@ def lenet5(
     )
 
 
+@explained
 def lenet1(
     classes: int = 10,
     *,
@@ -62,6 +65,7 @@ def lenet1(
     )
 
 
+@explained
 def lenet_bn(classes: int = 10, *, channels: int = 1, size: int = 28) -> Sequential:
     """A LeNet that learns within an epoch: 6,306 parameters.  (N, size, size, channels) ->
     (N, classes).

@@ -7,8 +7,10 @@ import itertools
 import numpy as np
 
 from ..nn import Flatten, Linear, Sequential
+from ..spellings import explained
 
 
+@explained
 def mlp(*sizes: int, activation: str | None = "relu") -> Sequential:
     """mlp(784, 256, 128, 10): linear layers with an activation between them.
 

@@ -15,6 +15,7 @@ from ..nn import (
     init,
 )
 from ..ops import pad
+from ..spellings import explained
 from ..tape import Tensor
 
 
@@ -158,51 +159,61 @@ def resnet_cifar(depth: int, classes: int = 10, *, channels: int = 3) -> Sequent
     )
 
 
+@explained
 def resnet18(classes: int = 1000, *, channels: int = 3) -> Sequential:
     """11,689,512 parameters."""
     return resnet_imagenet(18, classes, channels=channels)
 
 
+@explained
 def resnet34(classes: int = 1000, *, channels: int = 3) -> Sequential:
     """21,797,672 parameters."""
     return resnet_imagenet(34, classes, channels=channels)
 
 
+@explained
 def resnet50(classes: int = 1000, *, channels: int = 3) -> Sequential:
     """25,557,032 parameters."""
     return resnet_imagenet(50, classes, channels=channels)
 
 
+@explained
 def resnet101(classes: int = 1000, *, channels: int = 3) -> Sequential:
     """44,549,160 parameters."""
     return resnet_imagenet(101, classes, channels=channels)
 
 
+@explained
 def resnet152(classes: int = 1000, *, channels: int = 3) -> Sequential:
     """60,192,808 parameters."""
     return resnet_imagenet(152, classes, channels=channels)
 
 
+@explained
 def resnet20(classes: int = 10, *, channels: int = 3) -> Sequential:
     """For CIFAR-10: 269,722 parameters."""
     return resnet_cifar(20, classes, channels=channels)
 
 
+@explained
 def resnet32(classes: int = 10, *, channels: int = 3) -> Sequential:
     """For CIFAR-10: 464,154 parameters."""
     return resnet_cifar(32, classes, channels=channels)
 
 
+@explained
 def resnet44(classes: int = 10, *, channels: int = 3) -> Sequential:
     """For CIFAR-10: 658,586 parameters."""
     return resnet_cifar(44, classes, channels=channels)
 
 
+@explained
 def resnet56(classes: int = 10, *, channels: int = 3) -> Sequential:
     """For CIFAR-10: 853,018 parameters."""
     return resnet_cifar(56, classes, channels=channels)
 
 
+@explained
 def resnet110(classes: int = 10, *, channels: int = 3) -> Sequential:
     """For CIFAR-10: 1,727,962 parameters."""
     return resnet_cifar(110, classes, channels=channels)

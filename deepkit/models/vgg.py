@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ..nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, Sequential
+from ..spellings import explained
 
 # The columns of table 1: channels of the 3x3 convolutions, block by block; a pool ends each.
 TABLE = {
@@ -40,21 +41,25 @@ def vgg(depth: int, classes: int = 1000, *, channels: int = 3, size: int = 224) 
     )
 
 
+@explained
 def vgg11(classes: int = 1000, *, channels: int = 3, size: int = 224) -> Sequential:
     """Configuration A: 132,863,336 parameters."""
     return vgg(11, classes, channels=channels, size=size)
 
 
+@explained
 def vgg13(classes: int = 1000, *, channels: int = 3, size: int = 224) -> Sequential:
     """Configuration B: 133,047,848 parameters."""
     return vgg(13, classes, channels=channels, size=size)
 
 
+@explained
 def vgg16(classes: int = 1000, *, channels: int = 3, size: int = 224) -> Sequential:
     """Configuration D: 138,357,544 parameters."""
     return vgg(16, classes, channels=channels, size=size)
 
 
+@explained
 def vgg19(classes: int = 1000, *, channels: int = 3, size: int = 224) -> Sequential:
     """Configuration E: 143,667,240 parameters."""
     return vgg(19, classes, channels=channels, size=size)

@@ -116,7 +116,9 @@ def test_large_models_run_forward_and_backward(name, options, shape):
 
 
 def test_an_inception_joins_its_four_paths():
-    block = models.googlenet.__globals__["Inception"](6, 1, 2, 3, 2, 4, 5).astype("float64")
+    from deepkit.models.googlenet import Inception
+
+    block = Inception(6, 1, 2, 3, 2, 4, 5).astype("float64")
     x = dk.randn(2, 5, 4, 6, dtype="float64")
     y = block(x)
     assert y.shape == (2, 5, 4, 13)
@@ -141,6 +143,10 @@ def test_option_a_takes_every_second_pixel_and_adds_zero_channels():
         (
             lambda: models.get("lenet5", depth=3),
             r"model 'lenet5' has no option 'depth'   \(it has: classes, channels, size,",
+        ),
+        (
+            lambda: models.get("resnet18", num_classes=3),
+            r"model 'resnet18' has no option 'num_classes'; it is 'classes'   \(it has: ",
         ),
         (
             lambda: models.get("mlp", sizes=(1, 2)),
