@@ -19,6 +19,7 @@ from ..nn import (
 from ..ops import concat
 from ..spellings import explained
 from ..tape import Tensor
+from .start import for_relu
 
 # Table 1: channels of 1x1; 3x3 reduce, 3x3; 5x5 reduce, 5x5; pool projection.
 TABLE = {
@@ -117,4 +118,4 @@ def googlenet(classes: int = 1000, *, channels: int = 3, aux: bool = False) -> G
     (N, 224, 224, channels) -> (N, classes).  aux: in training the output is (logits, aux1, aux2),
     and the paper's loss is that of logits plus 0.3 times those of the others.
     """
-    return GoogLeNet(classes, channels, aux)
+    return for_relu(GoogLeNet(classes, channels, aux))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ..nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, Sequential
 from ..spellings import explained
+from .start import for_relu
 
 # The columns of table 1: channels of the 3x3 convolutions, block by block; a pool ends each.
 TABLE = {
@@ -18,7 +19,8 @@ TABLE = {
 def vgg(depth: int, classes: int = 1000, *, channels: int = 3, size: int = 224) -> Sequential:
     """VGG of 11, 13, 16 or 19 layers with weights.  (N, size, size, channels) -> (N, classes).
 
-    size: a multiple of 32, which the five pools divide by 32.
+    size: a multiple of 32, which the five pools divide by 32.  The weights begin as He's; the paper
+    trained the shallow nets first and began the deep ones with their layers.
     """
     if depth not in TABLE:
         raise ValueError(f"vgg: depth must be one of {', '.join(map(str, TABLE))}, not {depth!r}")
@@ -30,7 +32,7 @@ def vgg(depth: int, classes: int = 1000, *, channels: int = 3, size: int = 224) 
             layers[f"conv{block}_{i}"] = Conv2d(channels, out, 3, padding=1, activation="relu")
             channels = out
         layers[f"pool{block}"] = MaxPool2d(2)
-    return Sequential(
+    net = Sequential(
         **layers,
         flatten=Flatten(),
         fc6=Linear((size // 32) ** 2 * channels, 4096, activation="relu"),
@@ -39,6 +41,7 @@ def vgg(depth: int, classes: int = 1000, *, channels: int = 3, size: int = 224) 
         drop7=Dropout(0.5),
         fc8=Linear(4096, classes),
     )
+    return for_relu(net)
 
 
 @explained

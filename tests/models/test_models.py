@@ -136,6 +136,14 @@ def test_option_a_takes_every_second_pixel_and_adds_zero_channels():
     assert not y[..., 4:].any()
 
 
+@pytest.mark.parametrize("name", ["vgg16", "googlenet"])
+def test_a_deep_net_without_batch_norm_keeps_the_size_of_a_signal(name):
+    dk.seed(0)
+    model = models.get(name, 10, channels=1, **({"size": 32} if name == "vgg16" else {}))
+    spread = model.eval()(dk.randn(8, 32, 32, 1)).numpy().std(axis=0).mean()
+    assert 0.01 < spread < 10  # 1e-4 with the layers' own weights: all images look the same
+
+
 @pytest.mark.parametrize(
     "make, sentence",
     [
