@@ -16,6 +16,7 @@ from .options import add_data, add_device, number, size, whole
 from .recipes import RECIPES, settings_of
 from .settings import (
     AUGMENTATIONS,
+    GENTLE,
     RATES,
     SCHEDULES,
     UNIT,
@@ -87,7 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", choices=tuple(RATES), help="(adamw)")
     rates = ", ".join(f"{name} {rate:g}" for name, rate in RATES.items())
     parser.add_argument(
-        "--lr", type=number(above=0), metavar="R", help=f"the highest learning rate ({rates})"
+        "--lr",
+        type=number(above=0),
+        metavar="R",
+        help=f"the highest learning rate ({rates}; a tenth for {', '.join(GENTLE)})",
     )
     parser.add_argument("--momentum", type=number(least=0), metavar="M", help="sgd, rmsprop (0.9)")
     parser.add_argument(
@@ -173,7 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not quiet:
         _introduce(model, train, test, plan, note, settings, why, folder.path)
     try:
-        fit(
+        history = fit(
             model,
             train,
             test,
@@ -194,7 +198,22 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_interrupted(folder)) from None
+    hint = guessed(test.labels, history.last["errors"], settings["lr"])
+    if hint and not quiet:
+        print(hint)
     return 0
+
+
+def guessed(labels: np.ndarray, errors: int, lr: float) -> str:
+    """A hint where a model is no better than to name the most frequent class each time, within
+    a standard deviation of what that gets on so many images; otherwise nothing."""
+    total, most = len(labels), int(np.bincount(labels).max())
+    if total - errors > most + (most * (1 - most / total)) ** 0.5 or most == total:
+        return ""
+    return (
+        f"no better than guessing, which gets {most / total:.2%}: try a smaller --lr (it was "
+        f"{lr:g}) or more --epochs"
+    )
 
 
 def _checkpoint(arguments: argparse.Namespace) -> Path | None:

@@ -14,6 +14,8 @@ from cli.commands import FAST, ran, refused, train
 import deepkit as dk
 from deepkit import backends, checkpoint
 from deepkit.cli import COMMANDS, main
+from deepkit.cli.settings import complete
+from deepkit.cli.train import DEFAULTS, guessed
 from deepkit.train import RunFolder
 
 # help and usage -----------------------------------------------------------------------------------
@@ -426,6 +428,23 @@ def test_an_exploding_run_says_so_and_keeps_its_last_checkpoint(capsys, tmp_path
     assert "the loss became" in sentence
     assert "epoch 1, batch" in sentence
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["run.json"]
+
+
+def test_a_run_that_learned_nothing_says_what_to_try(capsys, tmp_path):
+    hint = "no better than guessing, which gets 10.28%: try a smaller --lr (it was 1e-09) or more"
+    assert hint in train(capsys, tmp_path / "a", "--lr", "1e-9")[1]
+    assert hint not in train(capsys, tmp_path / "b", "--lr", "1e-9", "--quiet")[1]
+    assert "guessing" not in train(capsys, tmp_path / "c")[1]
+    labels = np.repeat([0, 1], [90, 10])
+    assert guessed(labels, 8, 0.1)  # 92 are right, 90 without looking, give or take 3
+    assert not guessed(labels, 6, 0.1)
+    assert not guessed(labels[:9], 0, 0.1)  # a single class
+
+
+@pytest.mark.parametrize("model, rate", [("vgg16", 3e-4), ("googlenet", 3e-4), ("lenet5", 3e-3)])
+def test_deep_nets_without_batch_norm_get_a_smaller_rate(model, rate):
+    settings = complete({**DEFAULTS, "model": model})
+    assert settings["lr"] == pytest.approx(rate)
 
 
 def test_two_runs_do_not_share_a_folder(capsys, tmp_path):
