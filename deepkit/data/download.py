@@ -63,8 +63,9 @@ def fetch(name: str, source: Source) -> Path:
         import requests  # noqa: F401  (pooch does without, until it downloads)
     except ImportError as error:
         raise DataError(
-            f"{name}: downloading needs the packages pooch and requests (pip install pooch "
-            "requests); or name a folder that has the files, as root or in DEEPKIT_DATA"
+            f"{name}: downloading needs the extra 'data', which is the packages pooch and requests "
+            "(pip install pooch requests); or name a folder that has the files, as root or in "
+            "DEEPKIT_DATA"
         ) from error
     folder = Path(pooch.os_cache("deepkit")) / name
     logger = pooch.get_logger()

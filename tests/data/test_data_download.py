@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from data.make_files import one_sentence, write_idx_set
 from deepkit.data import DataError, download, mnist, sets
 
 pooch = pytest.importorskip("pooch")
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -115,9 +117,9 @@ def test_it_says_what_to_install(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DataError) as error:
         mnist()
-    assert "needs the packages pooch and requests (pip install pooch requests)" in one_sentence(
-        error
-    )
+    needed = "needs the extra 'data', which is the packages pooch and requests (pip install pooch"
+    assert needed in one_sentence(error)
+    assert " the `data` extra (pooch, requests) downloads" in README.read_text()
 
 
 def test_every_published_file_has_an_md5_and_several_mirrors():
