@@ -18,6 +18,7 @@ from .nested import rebuilt
 from .ops.common import tensor_on
 from .program import Program, is_state
 from .tape import CaptureError, Log, Tensor, mode, registry
+from .words import counted
 
 MANY_PROGRAMS = 32  # more of them for one step: something that should be a tensor is a number
 
@@ -144,7 +145,7 @@ def _line(program: Program, given: Any) -> str:
     modes = {value for _, name, value in program.guards if name == "training"}
     told += ["training"] * (True in modes) + ["eval"] * (False in modes)
     told += ["no_grad"] * (not mode.grad) + [f"on '{program.backend.name}'"]
-    size = f"{len(program.lines)} launches, arena {program.peak:,} B"
+    size = f"{counted(len(program.lines), 'launch')}, arena {program.peak:,} B"
     return f"{', '.join(told)}: {size}"
 
 

@@ -22,6 +22,7 @@ from . import random
 from .files import whole
 from .nn.module import Module
 from .optim import Optimizer
+from .words import counted
 
 FORMAT = 1
 IN_FOLDER = "checkpoint.safetensors"  # what the folder of a run calls its own
@@ -62,7 +63,7 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         count = sum(values.size for values in self.model.values())
-        parts = [f"{len(self.model)} tensors with {count:,} values"]
+        parts = [f"{counted(len(self.model), 'tensor')} with {counted(count, 'value')}"]
         state = self.optimizer
         parts.append("no optimiser" if state is None else f"optimiser {state.get('kind')}")
         parts.append(f"extra: {', '.join(self.extra) or 'nothing'}")

@@ -17,6 +17,7 @@ from .fusion import fused
 from .nested import leaves, rebuilt
 from .tape import Buffer, CaptureError, Launch, Log, Tensor
 from .tensor import elements
+from .words import counted
 
 TRIES = 30  # orders of placing that a memory plan looks at, twice
 
@@ -236,7 +237,7 @@ class Program:
 
     def dump(self) -> str:
         """What runs, where its outputs lie, and how good the plan is."""
-        lines = [f"program on '{self.backend.name}': {len(self.lines)} launches"]
+        lines = [f"program on '{self.backend.name}': {counted(len(self.lines), 'launch')}"]
         for i, line in enumerate(self.lines):
             outs = ", ".join(f"{s} {d} at {at:,}" for s, d, at in line.outs) or "(in place)"
             ins = ", ".join(str(s) for s in line.ins)

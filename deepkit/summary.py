@@ -20,6 +20,7 @@ from .backends import Backend, device
 from .nn import Identity, Module
 from .nn.parameter import Parameter
 from .tape import Buffer, Tensor, no_grad, registry
+from .words import counted
 
 FLOAT = np.dtype(np.float32)
 
@@ -251,7 +252,7 @@ class Summary:
         frozen = self.parameters - self.trainable
         notes = [
             f"{self.name} on {' x '.join(map(str, self.input_shape))}: "
-            f"{self.parameters:,} parameters"
+            f"{counted(self.parameters, 'parameter')}"
             + (f", {frozen:,} of them not trained" if frozen else ""),
             f"weights {_bytes(self.weights)}, activations {_bytes(self.activations)} "
             "an example; connections and operations for one example, forward",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..train.trained import Plan, Shape
+from ..words import counted
 from . import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ def load_for(
             else:
                 found = _sized(found, plan, data, root, split)
     if found.images.shape[3] != plan.shape[2]:
+        has = counted(found.images.shape[3], "channel")
         raise UsageError(
-            f"{found.name}: images have {found.images.shape[3]} channels but the checkpoint's "
+            f"{found.name}: images have {has} but the checkpoint's "
             f"{plan.model} sees {shown(plan.shape)}"
         )
     matched, remark = _matched(found, plan)
@@ -168,11 +170,10 @@ def _are_numbers(found: Dataset) -> bool:
 
 def listed(classes: tuple[str, ...], most: int = 12) -> str:
     """('ant', 'bee') as "2 classes (ant, bee)"; of many, the first; of numbers, the ends."""
-    kinds = "class" if len(classes) == 1 else "classes"
     names = ", ".join(classes[:most]) + (", ..." if len(classes) > most else "")
     if len(classes) > 2 and classes == tuple(map(str, range(len(classes)))):
         names = f"0 to {len(classes) - 1}"
-    return f"{len(classes)} {kinds} ({names})"
+    return f"{counted(len(classes), 'class')} ({names})"
 
 
 def shown(shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..train.trained import Plan, recorded
+from ..words import counted
 from . import UsageError
 from .build import choose_device, load_for, shown
 from .options import add_data, add_device, whole
@@ -62,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     loaded.restore(model)
     if not arguments.quiet:
         print(f"model   {plan.model}, epoch {epoch}")
-        print(f"data    {data.name}: {len(data.images):,} images of {shown(plan.shape)}{note}")
+        images = f"{counted(len(data.images), 'image')} of {shown(plan.shape)}"
+        print(f"data    {data.name}: {images}{note}")
         print(f"device  {name}{f' ({why})' if why else ''}", flush=True)
     found = evaluate(
         model,
@@ -72,9 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         predictions=arguments.errors is not None,
         progress=not arguments.quiet,
     )
+    assert found.errors is not None  # these models classify
     print(
         f"loss {found.loss:.5f}, accuracy {found.accuracy:.2%}, "
-        f"{found.errors:,} errors of {found.total:,}"
+        f"{counted(found.errors, 'error')} of {found.total:,}"
     )
     if arguments.errors is not None:
         _draw(arguments.errors, data, plan, found)

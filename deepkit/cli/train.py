@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..train.trained import Plan, recorded
+from ..words import counted
 from . import UsageError
 from .build import check_model, choose_device, listed, load_data, shown
 from .options import add_data, add_device, number, size, whole
@@ -286,7 +287,7 @@ def _done(path: Path, earlier: dict[str, Any]) -> str:
     """That a run is at its end, and whether it can go on."""
     count, schedule = earlier["epoch"], earlier["settings"]["schedule"]
     on = "--epochs N goes on" if schedule == "constant" else f"its schedule, {schedule}, ends there"
-    return f"the run in {path} has done all of its {count} epoch{'s' * (count != 1)}; {on}"
+    return f"the run in {path} has done all of its {counted(count, 'epoch')}; {on}"
 
 
 def _out(arguments: argparse.Namespace, settings: dict[str, Any], resume: Path | None) -> Path:
@@ -333,7 +334,7 @@ def _classes(train: Dataset, plan: Plan) -> str:
     counts = np.bincount(train.labels, minlength=len(plan.classes))
     empty = [name for name, n in zip(plan.classes, counts, strict=True) if not n]
     without = f" (no training image of {', '.join(empty)})" if empty else ""
-    return f"{len(plan.classes)} classes{without}"
+    return f"{counted(len(plan.classes), 'class')}{without}"
 
 
 def _interrupted(folder: RunFolder) -> str:

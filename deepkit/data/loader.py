@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..words import counted
 from .augment import Augmentation
 from .errors import DataError
 from .readers import described, finite, in_range, same_count
@@ -72,7 +73,7 @@ class Loader:
         _check(self.images, self.labels, num_classes)
         if len(self) == 0:
             raise DataError(
-                f"Loader: {len(self.images)} images make no batch of {self.batch_size} "
+                f"Loader: no batch of {self.batch_size} from {counted(len(self.images), 'image')} "
                 "with drop_last"
             )
         self._epoch = 0
@@ -169,7 +170,7 @@ class Loader:
             rng = np.random.Generator(self._stream(_AUGMENT, epoch, index))
             x = np.asarray(self.augment(x, rng))
             if len(x) != len(y):
-                raise DataError(f"Loader: augment made {len(x)} images of {len(y)}")
+                raise DataError(f"Loader: augment made {counted(len(x), 'image')} of {len(y)}")
         if x.dtype == np.uint8:
             x = np.divide(x, 255, dtype=np.float32)
         return x, y

@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..words import counted
 from .errors import DataError, DataWarning, reading
 
 Images = NDArray[Any]
@@ -73,11 +74,12 @@ def idx(what: str, path: str | PathLike[str], ndim: int) -> NDArray[np.uint8]:
     if header[:4] != magic:
         raise DataError(
             f"{what}: {path} starts with 0x{header[:4].hex()}, not with 0x{magic.hex()} "
-            f"(IDX, unsigned bytes, {ndim} dimension{'s' * (ndim > 1)})"
+            f"(IDX, unsigned bytes, {counted(ndim, 'dimension')})"
         )
     shape = tuple(int(n) for n in np.frombuffer(header, ">u4", count=ndim, offset=4))
     promised = start + math.prod(shape)
-    contents = f"{shape[0]} labels" if ndim == 1 else f"{shape[0]} images of {_by(shape[1:])}"
+    contents = counted(shape[0], "label" if ndim == 1 else "image")
+    contents += "" if ndim == 1 else f" of {_by(shape[1:])}"
     if promised == start:
         raise DataError(f"{what}: {path} is empty: its header says {contents}")
     data, damage = unpack(what, path, promised + 1)
@@ -250,18 +252,18 @@ def same_count(what: str, images: Images, labels: Labels, *paths: object) -> Non
     """Raise :class:`DataError` unless there are as many labels as images."""
     if len(images) != len(labels):
         raise DataError(
-            f"{what}: {len(images)} images in {paths[0]} but {len(labels)} labels in {paths[1]}"
+            f"{what}: {counted(len(images), 'image')} in {paths[0]} but "
+            f"{counted(len(labels), 'label')} in {paths[1]}"
         )
 
 
 def described(images: Images) -> str:
     """How many images there are, of which shape and dtype."""
-    plural = "s" * (len(images) != 1)
-    return f"{len(images):,} image{plural} of {_by(images.shape[1:])} {images.dtype}"
+    return f"{counted(len(images), 'image')} of {_by(images.shape[1:])} {images.dtype}"
 
 
 def _bytes(count: int) -> str:
-    return f"{count:,} byte{'s' * (count != 1)}"
+    return counted(count, "byte")
 
 
 def _by(shape: Sequence[int]) -> str:

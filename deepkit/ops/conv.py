@@ -10,6 +10,7 @@ from typing import Any
 
 from ..card import Shape, ShapeError, op, sample
 from ..tape import Tensor
+from ..words import counted
 from .common import elements, pair, tensor_in
 from .elementwise import activation_dx, checked_activation
 from .reduce import sum as sum_over
@@ -26,16 +27,16 @@ def _matched(
     shapes = f"(x {x} is N,{axes},C; w {w} is K,{window},C{'/groups' if groups > 1 else ''})"
     for count, what in ((x[-1], "input"), (w[0], "output")):
         if count % groups:
-            raise ShapeError(
-                f"{name}: {count} {what} channels do not divide into {groups} groups   {shapes}"
-            )
+            channels = counted(count, f"{what} channel")
+            raise ShapeError(f"{name}: {groups} groups cannot divide {channels}   {shapes}")
     if 0 in (x[-1], w[0]):
         raise ShapeError(f"{name}: at least one channel in and out was expected   {shapes}")
     if x[-1] != w[-1] * groups:
         wanted = f"{groups} groups of {w[-1]}" if groups > 1 else f"{w[-1]}"
-        raise ShapeError(f"{name}: x has {x[-1]} channels but w expects {wanted}   {shapes}")
+        has = counted(x[-1], "channel")
+        raise ShapeError(f"{name}: x has {has} but w expects {wanted}   {shapes}")
     if b is not None and b != (w[0],):
-        raise ShapeError(f"{name}: b is {b} but w has {w[0]} output channels   {shapes}")
+        raise ShapeError(f"{name}: b is {b} but y has {counted(w[0], 'channel')}   {shapes}")
 
 
 def optional(name: str, b: Any) -> Tensor | None:
@@ -381,7 +382,7 @@ def local_shape(
     axes_checked(name, "w", w, "P,Q,K,R,S,C")
     shapes = f"(x {x} is N,H,W,C; w {w} is P,Q,K,R,S,C)"
     if x[3] != w[5]:
-        raise ShapeError(f"{name}: x has {x[3]} channels but w expects {w[5]}   {shapes}")
+        raise ShapeError(f"{name}: x has {counted(x[3], 'channel')} but w has {w[5]}   {shapes}")
     p, q = outputs_of(name, x[1:3], w[3:5], stride, padding)
     if w[:2] != (p, q):
         raise ShapeError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..card import ShapeError, op, sample
+from ..words import counted
 from .common import pair, tensor_in
 from .conv import conv2d_dx, conv_settings, optional
 from .shape import pad
@@ -67,15 +68,14 @@ def conv_transpose2d(
     shapes = f"(x {x.shape} is N,P,Q,C; w {w.shape} is C,R,S,K{'/groups' if groups > 1 else ''})"
     if x.shape[3] != w.shape[0]:
         raise ShapeError(
-            f"{name}: x has {x.shape[3]} channels but w expects {w.shape[0]}   {shapes}"
+            f"{name}: x has {counted(x.shape[3], 'channel')} but w expects {w.shape[0]}   {shapes}"
         )
     if x.shape[3] % groups:
-        raise ShapeError(
-            f"{name}: {x.shape[3]} channels do not divide into {groups} groups   {shapes}"
-        )
+        channels = counted(x.shape[3], "channel")
+        raise ShapeError(f"{name}: {groups} groups cannot divide {channels}   {shapes}")
     if b is not None and b.shape != (w.shape[3] * groups,):
-        count = w.shape[3] * groups
-        raise ShapeError(f"{name}: b is {b.shape} but y has {count} channels   {shapes}")
+        has = counted(w.shape[3] * groups, "channel")
+        raise ShapeError(f"{name}: b is {b.shape} but y has {has}   {shapes}")
     ends = settings["padding"]
     spread = [
         (p - 1) * s + (r - 1) * d + 1

@@ -11,6 +11,7 @@ import numpy as np
 from ..backends import get
 from ..card import Sample
 from ..tape import Op, registry
+from ..words import counted
 from .cases import launched, op_of, samples_of
 from .drawing import draw_sample, drawable
 from .gradients import check_grad, check_grad2
@@ -30,8 +31,9 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         lines = [
-            f"'{self.device}': {self.ops} ops, {self.checks} checks in {self.seconds:.0f} s, "
-            f"{len(self.findings)} findings, {len(self.missing)} kernels missing"
+            f"'{self.device}': {counted(self.ops, 'op')}, {counted(self.checks, 'check')} in "
+            f"{self.seconds:.0f} s, {counted(len(self.findings), 'finding')}, "
+            f"{counted(len(self.missing), 'kernel')} missing"
         ]
         lines += [f"  missing: {', '.join(self.missing)}"] if self.missing else []
         return "\n".join(lines + [f"  {f}" for f in self.findings])

@@ -20,6 +20,7 @@ from ..ops import cross_entropy
 from ..optim import Adam, LinearWarmup, OneCycleLR
 from ..spellings import explained
 from ..tape import Tensor
+from ..words import counted
 from .arguments import callbacks_of, check_loss, check_model, check_optimizer
 from .callbacks import Callback
 from .errors import TrainingError
@@ -125,7 +126,7 @@ def fit(
     if resume is not None:
         run.resume(resume)
         if run.epoch >= epochs:
-            run.say(f"all {run.epoch} epochs of {run.resumed} are done already")
+            run.say(f"{run.resumed} has done all of its {counted(run.epoch, 'epoch')}")
     if out is not None:
         parts.append(out if isinstance(out, RunFolder) else RunFolder(out))
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..checkpoint import IN_FOLDER
 from ..optim import Schedule
+from ..words import counted
 from .callbacks import Callback
 from .errors import RunFolderError
 from .files import write_json
@@ -219,13 +220,12 @@ def summary(run: Run) -> str:
     """What the run reached, in a line."""
     last, rows = run.history.last, run.history.rows
     seconds = sum(row["seconds"] for row in rows)
-    effort = (
-        f"{run.epoch} epoch{'s' * (run.epoch != 1)}, {seconds:.1f} s of training on {run.device}"
-    )
+    effort = f"{counted(run.epoch, 'epoch')}, {seconds:.1f} s of training on {run.device}"
     if last["test_accuracy"] is None:
         return effort
     count = len(run.test.images) if run.test else 0
-    reached = f"{last['test_accuracy']:.2%} test accuracy ({last['errors']:,} errors of {count:,})"
+    errors = counted(last["errors"], "error")
+    reached = f"{last['test_accuracy']:.2%} test accuracy ({errors} of {count:,})"
     return f"{reached} after {effort}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from os import PathLike
 from typing import Any
 
+from ..words import counted
 from .files import write_text
 
 COLUMNS = (
@@ -110,7 +111,7 @@ class History:
         if not self.rows:
             return "History(no epochs)"
         values = ", ".join(f"{k}={_short(v)}" for k, v in self.last.items() if v is not None)
-        return f"History({len(self)} epochs; the last: {values})"
+        return f"History({counted(len(self), 'epoch')}; the last: {values})"
 
 
 def rises(column: str) -> bool:

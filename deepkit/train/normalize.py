@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..create import tensor
 from ..tape import Tensor
+from ..words import counted
 
 _PART = 1024  # images at a time, so that the float copies stay small
 
@@ -59,8 +60,8 @@ class Normalize:
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.mean.size:
             raise ValueError(
-                f"Normalize: {self.mean.size} channels were measured but x has {x.shape[-1]}   "
-                f"(x {x.shape} has its channels last)"
+                f"Normalize: x has {counted(x.shape[-1], 'channel')}, the images that were "
+                f"measured had {self.mean.size}   (x {x.shape} has its channels last)"
             )
         shift, factor = self.to(x.device)._on[x.device]
         return (x - shift) * factor

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import backends
+from ..words import counted
 
 TABLE = (  # heading, column, format, width
     ("epoch", "epoch", "{:d}", 6),
@@ -98,7 +99,7 @@ class Progress:
         elif time.perf_counter() - self._last > PULSE:
             self._last = time.perf_counter()
             ending = "" if loss is None else f", loss {loss:.4f}"
-            print_note(f"{self.label}: {batches} of {self.batches} batches{ending}")
+            print_note(f"{self.label}: {batches} of {counted(self.batches, 'batch')}{ending}")
 
     def end(self) -> None:
         """The pass is over."""

@@ -342,7 +342,7 @@ def test_a_run_cut_after_its_last_epoch_gets_what_it_lacks(capsys, tmp_path, mon
     assert "finished" not in json.loads((tmp_path / "r" / "run.json").read_text())
     code, out, _ = ran(capsys, "train", "--resume", tmp_path / "r")
     assert code == 0
-    assert f"all 2 epochs of {tmp_path / 'r' / 'checkpoint.safetensors'} are done already" in out
+    assert f"{tmp_path / 'r' / 'checkpoint.safetensors'} has done all of its 2 epochs" in out
     assert "finished" in json.loads((tmp_path / "r" / "run.json").read_text())
     assert "2 epochs; --epochs N goes on\n" in ran(capsys, "train", "--resume", tmp_path / "r")[1]
     code, out, _ = ran(capsys, "train", "--resume", tmp_path / "r", "--epochs", 3)

@@ -38,7 +38,7 @@ def indices(loader):
 )
 def test_a_pass_gives_every_item_once_with_its_label(count, batch_size, shuffle, drop_last, seed):
     if drop_last and count < batch_size:
-        with pytest.raises(DataError, match="make no batch"):
+        with pytest.raises(DataError, match="no batch of"):
             numbered(count, batch_size=batch_size, drop_last=True)
         return
     loader = numbered(count, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
@@ -308,7 +308,7 @@ def test_arguments_that_are_neither_arrays_nor_a_dataset_are_one_sentence(
         (IMAGES, LABELS, {"batch_size": 2.5}, "batch_size must be a whole number of at least 1"),
         (IMAGES, LABELS, {"batch_size": True}, "at least 1, not True"),
         (IMAGES, LABELS, {"seed": -1}, "seed must be a whole number of at least 0, not -1"),
-        (IMAGES, LABELS, {"batch_size": 7, "drop_last": True}, "6 images make no batch of 7"),
+        (IMAGES, LABELS, {"batch_size": 7, "drop_last": True}, "no batch of 7 from 6 images"),
     ],
 )
 def test_bad_input_is_one_sentence(images, labels, options, expected):

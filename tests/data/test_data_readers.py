@@ -46,11 +46,11 @@ HUGE = struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 BAD_IDX = {
     "short": (
         HEADER + bytes(1_188),
-        "holds 1,204 bytes but its header promises 47,040,016 (60000 images of 28x28)",
+        "holds 1,204 bytes but its header promises 47,040,016 (60,000 images of 28x28)",
     ),
     "short and gz": (
         gzip.compress(HEADER + bytes(1_188)),
-        "holds 1,204 bytes but its header promises 47,040,016 (60000 images of 28x28)",
+        "holds 1,204 bytes but its header promises 47,040,016 (60,000 images of 28x28)",
     ),
     "terabytes": (HUGE + bytes(9), "holds 25 bytes but its header promises 79,228,162,4"),
     "terabytes and gz": (gzip.compress(HUGE), "holds 16 bytes but its header promises"),

@@ -384,7 +384,7 @@ def test_a_constant_channel_stays_finite():
 
 
 def test_normalize_refuses_other_channels():
-    with pytest.raises(ValueError, match="1 channels were measured but x has 3"):
+    with pytest.raises(ValueError, match="x has 3 channels, the images that were measured had 1"):
         Normalize(0.5, 0.2)(dk.zeros(2, 4, 4, 3))
     with pytest.raises(ValueError, match="above 0"):
         Normalize(0.5, 0.0)
