@@ -73,7 +73,7 @@ def test_the_generated_tests_accept_it(copy):
 def test_its_own_check_runs(copy):
     said = ran(copy, "-c", CHECK)
     for device in ("numpy", "numba"):
-        assert re.search(rf"'{device}': 1 ops, \d+ checks .* 0 findings, 0 kernels missing", said)
+        assert re.search(rf"'{device}': 1 op, \d+ checks .* 0 findings, 0 kernels missing", said)
 
 
 def test_it_is_to_the_linters_taste(copy):
