@@ -54,7 +54,7 @@ def _channel_shapes(x: Shape, residual: Shape | None, **others: Shape | None) ->
     for name, s in others.items():
         if s is not None and s != x[-1:]:
             raise ShapeError(
-                f"batch_norm: {name} is {s}, not {x[-1:]} as x has channels   (x {x} is N,...,C)"
+                f"batch_norm: {name} is {s}, {x[-1:]} was expected   (x {x} is N,...,C)"
             )
     if residual is not None and residual != x:
         raise ShapeError(f"batch_norm: residual is {residual} but x is {x}")
