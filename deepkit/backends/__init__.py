@@ -28,6 +28,13 @@ class DeviceError(RuntimeError):
     """A device that is unknown, or that does not work on this machine."""
 
 
+class SettingError(DeviceError):
+    """An environment variable of deepkit's with a value that it cannot have.
+
+    That is a mistake of whoever set it, not a device that is missing: nothing turns to another one.
+    """
+
+
 def scratch(shapes: Callable[..., Sequence[tuple[tuple[int, ...], Any]]]) -> Callable:
     """Declare the working memory of a kernel: `shapes(*outs, *ins, **params)` -> [(shape, dtype)].
 
@@ -300,9 +307,14 @@ def get(name: str | Backend) -> Backend:
 
 
 def why_not(name: str) -> str | None:
-    """None when the device works here, otherwise one sentence that says why it does not."""
+    """None when the device works here, otherwise one sentence that says why it does not.
+
+    Errors: SettingError for an environment variable with a wrong value.
+    """
     try:
         get(name)
+    except SettingError:
+        raise
     except DeviceError as error:
         return str(error)
     return None

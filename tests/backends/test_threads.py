@@ -293,7 +293,12 @@ def test_the_environment_says_how_many():
     clean(ran("print(threads.count(), right(), threads._pool.count)", "5"), "5 True 5")
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "many", "2.5", "99999", ""])
+def test_an_empty_number_of_threads_counts_as_none():
+    script = "del os.environ['DEEPKIT_NUM_THREADS']; print(threads.sensible_count() == count)"
+    clean(ran(f"count = threads.count(); {script}", ""), "True")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "2.5", "99999"])
 def test_a_number_of_threads_that_is_none_is_a_sentence(value):
     sentence = f"DEEPKIT_NUM_THREADS: a whole number from 1 to 1024 was expected, not {value!r}"
     environment = {**os.environ, "DEEPKIT_NUM_THREADS": value}
@@ -304,13 +309,19 @@ def test_a_number_of_threads_that_is_none_is_a_sentence(value):
             env=environment, capture_output=True, text=True, timeout=LIMIT,
         )  # fmt: skip
 
-    listed = deepkit("devices")
-    assert listed.returncode == 0
-    assert f"numba     does not work: {sentence}\n" in listed.stdout
-    if value in ("many", ""):
-        trained = deepkit("train", "mlp", "--device", "numba", "--out", "never", "--quiet")
-        assert trained.returncode == 2
-        assert trained.stderr == f"deepkit train: {sentence}\n"
+    commands = [("devices",), ("train", "mlp", "--out", "never", "--quiet")]
+    for arguments in commands if value in ("0", "many") else commands[:1]:
+        done = deepkit(*arguments)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == f"deepkit {arguments[0]}: {sentence}\n"
+    if value == "many":
+        script = "import deepkit as dk\ntry: dk.devices()\nexcept dk.DeviceError as e: print(e)"
+        told = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment, capture_output=True, text=True, timeout=LIMIT,
+        )  # fmt: skip
+        assert told.stdout == f"{sentence}\n"
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

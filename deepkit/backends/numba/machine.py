@@ -6,7 +6,7 @@ import os
 
 from llvmlite import binding
 
-from .. import DeviceError
+from .. import SettingError
 
 WIDTHS = (512, 256, 128)
 
@@ -23,9 +23,9 @@ def _features() -> set[str]:
 
 def _vector_bits(features: set[str]) -> int:
     forced = os.environ.get("DEEPKIT_SIMD")
-    if forced is not None:
+    if forced:  # an empty one counts as unset
         if forced not in map(str, WIDTHS):
-            raise DeviceError(f"DEEPKIT_SIMD must be one of 512, 256, 128, not {forced!r}")
+            raise SettingError(f"DEEPKIT_SIMD must be one of 512, 256, 128, not {forced!r}")
         return int(forced)
     return 512 if "avx512f" in features else 256 if "avx" in features else 128
 

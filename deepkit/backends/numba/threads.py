@@ -31,7 +31,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .. import MOST_THREADS, DeviceError
+from .. import MOST_THREADS, DeviceError, SettingError
 from .cache import native
 
 STEP_WORDS = 4  # kernel, argument block, threads, whether all meet afterwards
@@ -347,9 +347,9 @@ class Pool:
 def sensible_count() -> int:
     """As many threads as DEEPKIT_NUM_THREADS says, or as this process may use processors."""
     asked = os.environ.get("DEEPKIT_NUM_THREADS")
-    if asked is not None:
+    if asked:  # an empty one counts as unset
         if not asked.isdecimal() or not 1 <= int(asked) <= MOST_THREADS:
-            raise DeviceError(
+            raise SettingError(
                 f"DEEPKIT_NUM_THREADS: a whole number from 1 to {MOST_THREADS} was expected, "
                 f"not {asked!r}"
             )
