@@ -165,7 +165,7 @@ def _logarithmic(axes: Any, low: float, least: float, high: float) -> None:
         axes.set_yscale("log")
         axes.set_ylim(low / 1.25, high * 1.25)
     else:
-        bend = 10 ** math.floor(math.log10(bend))
+        bend = 10.0 ** math.floor(math.log10(bend))  # a float: matplotlib cannot take large ints
         axes.set_yscale("symlog", linthresh=bend, linscale=0.6)
         axes.set_ylim(min(low, 0.0) - 0.08 * bend, high * 1.25)
     bottom, top = bend / 1.25, high * 1.25

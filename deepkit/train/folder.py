@@ -163,19 +163,37 @@ class RunFolder(Callback):
             raise self._unwritable(error) from error
 
     def _draw(self, run: Run) -> None:
+        for name, draw in ((CURVES, self._draw_curves), (ERRORS, self._draw_errors)):
+            try:
+                draw(run)
+            except OSError:
+                raise
+            except Exception as error:  # a picture that fails takes nothing else of the run along
+                why = " ".join(f"{type(error).__name__}: {error}".split())
+                run.warn(f"skipped {name}: it could not be drawn ({why})")
+
+    def _heading(self, run: Run) -> str:
+        from .. import plot
+
+        return plot.drawable(self.title or type(run.model).__name__)
+
+    def _draw_curves(self, run: Run) -> None:
         from .. import plot
         from ..ops import cross_entropy
 
-        title = plot.drawable(self.title or type(run.model).__name__)
         entropy = run.loss is cross_entropy
         plot.learning_curves(
             run.history,
             self.path / CURVES,
-            title,
+            self._heading(run),
             subtitle=summary(run),
             loss="mean cross-entropy (nats)" if entropy else "mean loss",
             rates=rates(run),
         )
+
+    def _draw_errors(self, run: Run) -> None:
+        from .. import plot
+
         if run.test is None or run.history.last["errors"] is None:
             return
         found = run.evaluate(predictions=True)
@@ -186,7 +204,7 @@ class RunFolder(Callback):
             run.test.labels,
             found.predictions,
             self.path / ERRORS,
-            f"{title}: misclassified test images",
+            f"{self._heading(run)}: misclassified test images",
             classes=self.classes,
             confidences=found.confidences,
         )

@@ -39,6 +39,20 @@ def test_a_run_leaves_its_folder(tmp_path):
             assert picture.format == "PNG"
 
 
+def test_a_picture_that_fails_takes_nothing_else_along(tmp_path, capsys, monkeypatch):
+    def learning_curves(*args, **options):
+        raise ValueError("Axis limits cannot be\nNaN or Inf")
+
+    monkeypatch.setattr(plot, "learning_curves", learning_curves)
+    history = run(tmp_path)
+    assert capsys.readouterr().err == (
+        "skipped learning_curves.png: it could not be drawn "
+        "(ValueError: Axis limits cannot be NaN or Inf)\n"
+    )
+    assert {p.name for p in tmp_path.iterdir()} == set(FILES) - {"learning_curves.png"}
+    assert json.loads((tmp_path / "run.json").read_text())["last"] == history.last
+
+
 def test_one_epoch_is_one_epoch(tmp_path, capsys):
     run(tmp_path, epochs=1, progress=True)
     assert "after 1 epoch, " in capsys.readouterr().out

@@ -94,6 +94,8 @@ CURVES = {
         r | {"test_loss": 0.0 if r["epoch"] > 20 else 10.0 ** -r["epoch"], "lr": 0.0}
         for r in rows(30)
     ],
+    "huge": rows(3, test_loss=7e31),
+    "huge and tiny": rows(3, train_loss=1e-40, test_loss=1e38),
 }
 
 
