@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from .. import ops
+from ..card import ShapeError
 from ..nn import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Module, Sequential
 from ..spellings import explained
+from ..tape import Tensor
 
 
 def _pool(name: str, pool: str) -> Module:
@@ -14,24 +17,43 @@ def _pool(name: str, pool: str) -> Module:
     return MaxPool2d(2) if pool == "max" else AvgPool2d(2)
 
 
+class PaddedConv2d(Conv2d):
+    """A convolution over the paper's 32 x 32 input field: images of 28 x 28 are padded to it, those
+    of 32 x 32 taken as they are.  x (N, 28, 28, inp) or (N, 32, 32, inp) -> (N, P, Q, out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4 and x.shape[1:3] not in ((28, 28), (32, 32)):
+            raise ShapeError(
+                f"lenet5: images are {x.shape[1]}x{x.shape[2]}, expected 28x28 or 32x32   "
+                f"(x {x.shape} is N,H,W,C)"
+            )
+        padding = (32 - x.shape[1]) // 2 if x.ndim == 4 else 0
+        return ops.conv2d(x, self.weight, self.bias, padding=padding, activation=self.activation)
+
+
 @explained
 def lenet5(
     classes: int = 10,
     *,
     channels: int = 1,
-    size: int = 28,
+    size: int | None = None,
     activation: str | None = "relu",
     pool: str = "max",
 ) -> Sequential:
-    """LeNet-5 as it is built today: 61,706 parameters.  (N, size, size, channels) -> (N, classes).
+    """LeNet-5 as it is built today: 61,706 parameters.  (N, H, W, channels) -> (N, classes).
 
-    size: 28 (padded to 32 by the first layer) or 32.  The paper's net has trained averages for
+    H = W = 28, which the first layer pads to 32, or 32; `size` says that it is only one of them,
+    with the same weights.  The paper's net has trained averages for
     pooling ("avg" here, without coefficients), scaled tanh, a sparse C3 and radial basis outputs.
     """
-    if size not in (28, 32):
+    if size not in (None, 28, 32):
         raise ValueError(f"lenet5: size must be 28 or 32, not {size!r}")
+    if size is None:
+        c1: Module = PaddedConv2d(channels, 6, 5, activation=activation)
+    else:
+        c1 = Conv2d(channels, 6, 5, padding=(32 - size) // 2, activation=activation)
     return Sequential(
-        c1=Conv2d(channels, 6, 5, padding=(32 - size) // 2, activation=activation),  # 28 x 28 x 6
+        c1=c1,  # 28 x 28 x 6
         s2=_pool("lenet5", pool),  # 14 x 14 x 6
         c3=Conv2d(6, 16, 5, activation=activation),  # 10 x 10 x 16
         s4=_pool("lenet5", pool),  # 5 x 5 x 16

@@ -185,6 +185,24 @@ def test_vgg16_is_summed_up_without_memory():
     assert peak < 2_000_000
 
 
+def test_lenet5_takes_both_sizes_with_the_same_weights():
+    def made(size=None):
+        dk.seed(3)
+        return models.lenet5(size=size)
+
+    model = made()
+    for size in (28, 32):
+        x = dk.randn(2, size, size, 1)
+        assert np.array_equal(model(x).numpy(), made(size)(x).numpy())
+        found = summary(model, (size, size, 1))
+        named = summary(made(size), (size, size, 1))
+        assert found.parameters == 61_706
+        assert [r.shape for r in found.rows] == [r.shape for r in named.rows]
+        assert (found.connections, found.operations) == (named.connections, named.operations)
+    with pytest.raises(dk.ShapeError, match="lenet5: images are 30x30, expected 28x28 or 32x32"):
+        model(dk.randn(2, 30, 30, 1))
+
+
 def test_lenet5_by_hand():
     rows = {row.name: row for row in summary(models.lenet5(), (28, 28, 1)).rows}
     table = [
