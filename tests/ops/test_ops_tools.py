@@ -118,6 +118,18 @@ def test_a_right_kernel_passes():
     check_op(registry["relu"], [np.array([[1.0, -2.0]])], broken())
 
 
+def test_infinity_is_met_by_infinity_alone():
+    def largest(y, x):
+        np.maximum(x, 0, out=y)
+        y[np.isinf(y)] = np.finfo(y.dtype).max
+
+    given = [np.array([[np.inf, -2.0]])]
+    exact = registry["leaky_relu"]
+    check_op(exact, given, broken(), slope=0.1)
+    with pytest.raises(CheckError, match="expected inf"):
+        check_op(exact, given, broken(leaky_relu=lambda y, x, *, slope: largest(y, x)), slope=0.1)
+
+
 def test_a_fault_in_one_variant_is_found():
     good = get("numpy").table["conv2d"]
     right = next(iter(good.kernels.values()))
