@@ -276,7 +276,8 @@ def _gather(y: Tensor, arrays: list[tuple[int, Any]]) -> Tensor:
 
         one = where(one < 0, one + length, one)
         index = one if index is None else index * length + one
-    joined = reshape(y, (*y.shape[:first], -1, *y.shape[first + count :]))
+    together = elements(lengths)  # not -1, of which an empty tensor does not say how many it is
+    joined = reshape(y, (*y.shape[:first], together, *y.shape[first + count :]))
     return take(joined, index, axis=first)
 
 

@@ -206,6 +206,15 @@ def test_integer_array_indexing_adds_gradients_up(shape, data):
 
 
 @DEVICES
+@pytest.mark.parametrize("shape", [(3, 4, 2, 0), (3, 0, 2), (0, 4), (4, 0)])
+def test_masks_of_nothing(device, shape):
+    for axes in range(1, len(shape) + 1):
+        x, mask = np.ones(shape, np.float32), np.ones(shape[:axes], bool)
+        mask[:1] = False
+        same(dk.tensor(x, device)[mask], x[mask])
+
+
+@DEVICES
 @given(shape=INDEXED, data=st.data())
 def test_masks(device, shape, data):
     axes = data.draw(st.integers(1, len(shape)))
