@@ -76,6 +76,28 @@ def test_against_torch(device, name, number, dtype):
         close(f"{name}: gradient of input {i}", got, want, bound * 10)
 
 
+@pytest.mark.parametrize("device", dk.devices())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_powers_at_the_ends_are_those_of_ieee(device, dtype):
+    """As PyTorch has them for two tensors; beside one number it takes sqrt for a power of 0.5."""
+    values = [-np.inf, -0.0, 0.0, np.inf, -2.0, 2.0, np.nan]
+    for power in (0.5, -0.5, 3.0, -1.0, 0.0, np.inf, -np.inf):
+        for a in (values, [[v] for v in values], values[:1], values[1:2], values[0], values[1]):
+            x = np.array(a, dtype)
+            want = torch.pow(
+                torch.tensor(x), torch.full(x.shape, power, dtype=torch.tensor(x).dtype)
+            )
+            for y in (
+                dk.tensor(x, device) ** power,
+                dk.tensor(x, device) ** dk.full(x.shape, power, device=device, dtype=dtype),
+            ):
+                np.testing.assert_array_equal(y.numpy(), want.numpy())
+                zeros = want.numpy() == 0
+                np.testing.assert_array_equal(
+                    np.signbit(y.numpy()[zeros]), np.signbit(want.numpy()[zeros])
+                )
+
+
 def _updated(op):
     """Inputs that the op updates: batch_norm moves its running statistics when it trains."""
     names = [o.name for o in op.ins]

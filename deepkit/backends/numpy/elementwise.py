@@ -29,8 +29,10 @@ def div(y, a, b):
 
 
 def pow(y, a, b):
+    y[...] = b  # beside a single power NumPy takes sqrt for 0.5, which differs at -inf and -0
+    power = np.float_power if y.size == 1 and y.dtype.kind == "f" else np.power
     with np.errstate(all="ignore"):
-        np.power(a, b, out=y)
+        power(a, y, out=y, casting="same_kind")
 
 
 def maximum(y, a, b):
