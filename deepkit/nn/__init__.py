@@ -1,7 +1,18 @@
 """Modules, layers, initialisers and losses."""
 
 from . import init
-from .activations import ELU, GELU, LeakyReLU, PReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from .activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from .layers import (
     AvgPool2d,
     Conv1d,
@@ -14,6 +25,7 @@ from .layers import (
     Linear,
     LocallyConnected2d,
     MaxPool2d,
+    ModuleList,
     Sequential,
 )
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
@@ -41,9 +53,11 @@ __all__ = [
     "Linear",
     "LocalResponseNorm",
     "LocallyConnected2d",
+    "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
     "Module",
+    "ModuleList",
     "PReLU",
     "Parameter",
     "ReLU",

@@ -103,6 +103,20 @@ class Softmax(Module):
         return f"axis={self.axis}"
 
 
+class LogSoftmax(Module):
+    """y_i = x_i - ln sum_j e^x_j along `axis`.  `CrossEntropyLoss` takes logits, and does it too;
+    for `ops.nll`."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.log_softmax(x, axis=self.axis)
+
+    def extra_repr(self) -> str:
+        return f"axis={self.axis}"
+
+
 ACTIVATIONS: dict[str, Any] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,

@@ -277,10 +277,15 @@ class Module:
     # behaviour --------------------------------------------------------------------------------
     @property
     def training(self) -> bool:
-        """Whether dropout drops and batch normalisation uses the batch."""
+        """Whether dropout drops and batch normalisation uses the batch.  Setting it is `train(on)`:
+        it switches all modules below as well."""
         if mode.log is not None:
             mode.log.depends(self, "training", self._training)
         return self._training
+
+    @training.setter
+    def training(self, on: bool) -> None:
+        self.train(on)
 
     def train(self: M, on: bool = True) -> M:
         """Switch this module and all below it to training (or not)."""

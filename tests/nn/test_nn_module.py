@@ -121,6 +121,10 @@ def test_train_and_eval_reach_every_module():
     assert not any(m.training for m in net.modules())
     net.blocks[1].train()
     assert [m.training for m in net.modules()].count(True) == 3
+    net.training = True
+    assert all(m.training for m in net.modules())
+    net.training = False
+    assert not any(m.training for m in net.modules())
 
 
 def test_a_captured_step_follows_train_and_eval_and_changed_layers():
