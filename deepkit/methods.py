@@ -125,11 +125,15 @@ class Methods:
         return registry["greater_equal"](self, other)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        """self == other, elementwise -> bool."""
+        """self == other, elementwise -> bool.  None is no number: False."""
+        if other is None:  # as in `x in [None, ...]`
+            return cast("Tensor", False)
         return registry["equal"](self, other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        """self != other, elementwise -> bool."""
+        """self != other, elementwise -> bool.  None is no number: True."""
+        if other is None:
+            return cast("Tensor", True)
         return registry["not_equal"](self, other)
 
     __hash__ = object.__hash__

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..ops.common import pair
+from ..ops.common import number, pair
 from ..ops.elementwise import checked_activation
 from ..ops.window import outputs_of, padding_of
 from ..tape import Op, Tensor
@@ -24,24 +24,8 @@ def whole(layer: str, what: str, value: Any) -> int:
     return int(value)
 
 
-class Sequential(Module):
-    """One module after the other: `Sequential(a, b)`, or with names `Sequential(c1=a, s2=b)`."""
-
-    def __init__(self, *modules: Module, **named: Module) -> None:
-        numbered = {str(i): module for i, module in enumerate(modules)}
-        for name, module in {**numbered, **named}.items():
-            if not isinstance(module, Module):
-                raise TypeError(
-                    f"Sequential: expected modules, but {name!r} is {_described(module)}"
-                )
-            if hasattr(Sequential, name):
-                raise ValueError(f"Sequential: {name!r} is the name of a method")
-            setattr(self, name, module)
-
-    def forward(self, x: Any) -> Any:
-        for module in self.children():
-            x = module(x)
-        return x
+class _Several(Module):
+    """What Sequential and ModuleList share: they hold modules in an order."""
 
     def __len__(self) -> int:
         return len(list(self.children()))
@@ -51,7 +35,57 @@ class Sequential(Module):
 
     def __getitem__(self, index: int | slice) -> Any:
         found = list(self.children())[index]
-        return Sequential(*found) if isinstance(found, list) else found
+        return self._like(found) if isinstance(found, list) else found
+
+    def _like(self, modules: list[Module]) -> Module:
+        raise NotImplementedError
+
+    def _hold(self, name: str, module: Any) -> None:
+        kind = type(self).__name__
+        if not isinstance(module, Module):
+            raise TypeError(f"{kind}: expected modules, but {name!r} is {_described(module)}")
+        if hasattr(type(self), name):
+            raise ValueError(f"{kind}: {name!r} is the name of a method")
+        setattr(self, name, module)
+
+
+class Sequential(_Several):
+    """One module after the other: `Sequential(a, b)`, or with names `Sequential(c1=a, s2=b)`."""
+
+    def __init__(self, *modules: Module, **named: Module) -> None:
+        numbered = {str(i): module for i, module in enumerate(modules)}
+        for name, module in {**numbered, **named}.items():
+            self._hold(name, module)
+
+    def forward(self, x: Any) -> Any:
+        for module in self.children():
+            x = module(x)
+        return x
+
+    def _like(self, modules: list[Module]) -> Module:
+        return Sequential(*modules)
+
+
+class ModuleList(_Several):
+    """Modules in a list, which a `forward` walks as it likes.  A plain list as an attribute, or a
+    dictionary, does as well: its modules belong to the module that has it."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        self.extend(modules)
+
+    def append(self, module: Module) -> ModuleList:
+        """Add one at the end -> self."""
+        self._hold(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> ModuleList:
+        """Add several at the end -> self."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def _like(self, modules: list[Module]) -> Module:
+        return ModuleList(modules)
 
 
 def _described(thing: Any) -> str:
@@ -388,13 +422,11 @@ class Identity(Module):
 class Dropout(Module):
     """In training every value is 0 with probability `p` and divided by 1 - p otherwise.
 
-    0 <= p < 1; nothing happens in `eval()`.  Srivastava et al. 2014, in the inverted form.
+    0 <= p <= 1; nothing happens in `eval()`.  Srivastava et al. 2014, in the inverted form.
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not isinstance(p, int | float) or not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be a probability from 0 below 1, not {p!r}")
-        self.p = float(p)
+        self.p = number("Dropout", "p", p, "from 0 to 1")
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.dropout(x, self.p, training=self.training)

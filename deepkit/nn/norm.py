@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..card import ShapeError
+from ..ops.common import number
 from ..ops.elementwise import checked_activation
 from ..tape import Tensor
 from .init import ones, zeros
@@ -31,11 +32,8 @@ class _BatchNorm(Module):
     ) -> None:
         name = type(self).__name__
         self.channels = whole(name, "channels", channels)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"{name}: momentum must be from 0 to 1, not {momentum!r}")
-        if not eps > 0:
-            raise ValueError(f"{name}: eps must be above 0, not {eps!r}")
-        self.momentum, self.eps = float(momentum), float(eps)
+        self.momentum = number(name, "momentum", momentum, "from 0 to 1")
+        self.eps = number(name, "eps", eps, "above 0")
         self.activation = checked_activation(name, activation)
         self.weight, self.bias = Parameter((channels,), ones), Parameter((channels,), zeros)
         self.register_buffer("running_mean", np.zeros(channels, np.float32))
@@ -91,7 +89,7 @@ class LayerNorm(Module):
     def __init__(self, shape: Any, *, eps: float = 1e-5, affine: bool = True) -> None:
         lengths = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
         self.shape = tuple(whole("LayerNorm", "a length of shape", d) for d in lengths)
-        self.eps = float(eps)
+        self.eps = number("LayerNorm", "eps", eps, "above 0")
         self.weight = Parameter(self.shape, ones) if affine else None
         self.bias = Parameter(self.shape, zeros) if affine else None
 
@@ -113,7 +111,10 @@ class LocalResponseNorm(Module):
         self, size: int = 5, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
     ) -> None:
         self.size = whole("LocalResponseNorm", "size", size)
-        self.alpha, self.beta, self.k = float(alpha), float(beta), float(k)
+        self.alpha, self.beta, self.k = (
+            number("LocalResponseNorm", what, value)
+            for what, value in (("alpha", alpha), ("beta", beta), ("k", k))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.local_response_norm(x, self.size, alpha=self.alpha, beta=self.beta, k=self.k)

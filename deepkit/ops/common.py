@@ -146,5 +146,15 @@ def pair(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
     return int(both[0]), int(both[1])
 
 
+def number(name: str, what: str, value: Any, within: str = "finite") -> float:
+    """`value` as a float that is "finite", "above 0" or "from 0 to 1", or a sentence."""
+    good = isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
+    if good and within != "finite":
+        good = value > 0 if within == "above 0" else 0 <= value <= 1
+    if not good:
+        raise ValueError(f"{name}: {what} must be {within}, not {value!r}")
+    return float(value)
+
+
 def elements(shape: Sequence[int]) -> int:
     return math.prod(shape)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..card import Shape, ShapeError, key, op, sample
-from .common import FLOATS, elements, tensor_in
+from .common import FLOATS, elements, number, tensor_in
 
 INT = np.dtype(np.int64)
 PHILOX = 25.0  # operations for each word
@@ -78,13 +78,7 @@ def drop(x: Any, key: Any, *, p: float) -> Any:
     by the float nearest to 1 / (1 - p), or by 0: so an infinity that is dropped becomes NaN.
     At p = 1 all are dropped.
     """
-    return (tensor_in("drop", x), key), dict(p=_probability("drop", p))
-
-
-def _probability(name: str, p: float) -> float:
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"{name}: p must be from 0 to 1, not {p}")
-    return float(p)
+    return (tensor_in("drop", x), key), dict(p=number("drop", "p", p, "from 0 to 1"))
 
 
 @op(
@@ -100,7 +94,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
     """
     from ..random import next_key
 
-    x, p = tensor_in("dropout", x), _probability("dropout", p)
+    x, p = tensor_in("dropout", x), number("dropout", "p", p, "from 0 to 1")
     if not training or p == 0.0:
         return x
     return drop(x, next_key(x.backend), p=p)

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..card import Shape, ShapeError, op, positive, sample
-from ..tape import Tensor, enable_grad, grad, is_grad_enabled
-from .common import elements, tensor_in
+from ..tape import Tensor, is_grad_enabled
+from .common import elements, number, tensor_in
 from .elementwise import activation_dx, checked_activation, pow, relu_dx, sqrt
+from .formula import by_formula
 from .reduce import mean, var
 from .reduce import sum as sum_over
-from .shape import pad, reshape
+from .shape import pad
 from .shape import slice as cut
-
-# rules of fused gradient ops ----------------------------------------------------------------------
-
-
-def by_formula(formula: Callable[..., tuple[Tensor, ...]]) -> Callable:
-    """A rule for all inputs at once: write the op as `formula`, made of ops, and differentiate it.
-
-    For ops whose gradient is rarely asked for, as a gradient's own: short, and right to any order.
-    """
-
-    def together(g: Any, y: Any, *ins: Any, asked: Sequence[bool], **params: Any) -> list[Any]:
-        again = is_grad_enabled()
-        with enable_grad():
-            # views stand for the inputs, so that one input's gradient ignores that another one
-            # may have been computed from it
-            fresh = [None if t is None else reshape(t, t.shape) for t in ins]
-            outs = formula(*fresh, **params)
-        arrived = g if isinstance(g, tuple) else (g,)
-        pairs = [
-            (o, a) for o, a in zip(outs, arrived, strict=True) if a is not None and o.requires_grad
-        ]
-        wanted: list[Any] = [t for t, want in zip(fresh, asked, strict=True) if want]
-        found = iter(grad([o for o, _ in pairs], wanted, [a for _, a in pairs], create_graph=again))
-        return [next(found) if want else None for want in asked]
-
-    return together
-
 
 # batch normalisation ------------------------------------------------------------------------------
 
@@ -111,6 +84,7 @@ def _cost(operations: float, arrays: int) -> Any:
     "x[N,...,C], gamma[C]?, beta[C]?, residual[N,...,C]?, running_mean[C]!?, running_var[C]!?"
     " -> y[N,...,C], mean[C]~, invstd[C]~",
     shape=_training_shape,
+    called="batch_norm",
     together=_training_grads,
     cost=_cost(7, 3),
     samples=(
@@ -147,8 +121,8 @@ def batch_norm_train(
     from the mean, in two passes: sum(x^2) - n mean^2 would cancel.
     """
     return (x, gamma, beta, residual, running_mean, running_var), dict(
-        momentum=float(momentum),
-        eps=float(eps),
+        momentum=number("batch_norm", "momentum", momentum, "from 0 to 1"),
+        eps=number("batch_norm", "eps", eps, "above 0"),
         activation=checked_activation("batch_norm", activation),
     )
 
@@ -230,6 +204,7 @@ def _inference_grads(
     "x[N,...,C], gamma[C]?, beta[C]?, residual[N,...,C]?, running_mean[C], running_var[C]"
     " -> y[N,...,C]",
     shape=_inference_shape,
+    called="batch_norm",
     incoming=lambda g, y, activation, **_: activation_dx(g, y, activation),
     together=_inference_grads,
     cost=_cost(3, 2),
@@ -258,7 +233,8 @@ def batch_norm_infer(
     x, residual (N, ..., C), all others (C,) -> (N, ..., C).
     """
     return (x, gamma, beta, residual, running_mean, running_var), dict(
-        eps=float(eps), activation=checked_activation("batch_norm", activation)
+        eps=number("batch_norm", "eps", eps, "above 0"),
+        activation=checked_activation("batch_norm", activation),
     )
 
 
@@ -337,6 +313,7 @@ def _trailing_grads(
 @op(
     "x[N,...], gamma[...]?, beta[...]? -> y[N,...], mean[N,...]~, invstd[N,...]~",
     shape=_trailing_shape,
+    called="layer_norm",
     together=_trailing_grads,
     cost=_cost(7, 2),
     samples=(
@@ -355,7 +332,7 @@ def layer_norm_over(x: Any, gamma: Any, beta: Any, *, axes: int = 1, eps: float 
     x (N, ..., D...), gamma, beta (D...) -> y as x, and for the gradient the mean and
     1 / sqrt(variance + eps) of every row, (N, ..., 1...).
     """
-    return (x, gamma, beta), dict(axes=int(axes), eps=float(eps))
+    return (x, gamma, beta), dict(axes=int(axes), eps=number("layer_norm", "eps", eps, "above 0"))
 
 
 def _layer_dx_formula(g: Any, x: Any, gamma: Any, middle: Any, invstd: Any, *, axes: int) -> tuple:
@@ -441,7 +418,9 @@ def _response_shape(*shapes: Shape, **_: Any) -> tuple[Shape]:
 def _response_params(size: int, alpha: float, beta: float, k: float) -> dict[str, Any]:
     if not isinstance(size, int | np.integer) or size < 1:
         raise ShapeError(f"local_response_norm: size must be a whole number from 1, not {size!r}")
-    return dict(size=int(size), alpha=float(alpha), beta=float(beta), k=float(k))
+    numbers = {"alpha": alpha, "beta": beta, "k": k}
+    found = {what: number("local_response_norm", what, v) for what, v in numbers.items()}
+    return dict(size=int(size), **found)
 
 
 RESPONSES: dict[str, Any] = dict(size=[1, 2, 3, 5], alpha=[1e-4, 0.5], beta=[0.75, 1.0], k=[1.0])

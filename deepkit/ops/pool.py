@@ -364,4 +364,7 @@ def avg_pool2d_dx(
 @op("x[N,H,W,C] -> y[N,C]", composite=True, samples=(sample((2, 3, 5, 4)), sample((17, 1, 1, 3))))
 def global_avg_pool2d(x: Any) -> Any:
     """y[n,c] = the mean of x over H and W: (N, H, W, C) -> (N, C)."""
-    return mean(_image("global_avg_pool2d", x), axis=(1, 2))
+    x = _image("global_avg_pool2d", x)
+    if 0 in x.shape[1:3]:
+        raise ShapeError(f"global_avg_pool2d: no pixels to average   (x {x.shape} is N,H,W,C)")
+    return mean(x, axis=(1, 2))

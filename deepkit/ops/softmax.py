@@ -300,7 +300,7 @@ def cross_entropy(
     _equal_shapes("cross_entropy", logits, target, "logits", "target")
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
-    return _reduced(-sum_over(target * log_softmax(logits), axis=-1), reduction)
+    return _reduced("cross_entropy", -sum_over(target * log_softmax(logits), axis=-1), reduction)
 
 
 # other losses -------------------------------------------------------------------------------------
@@ -313,9 +313,11 @@ def _reduction(name: str, reduction: str) -> str:
     return reduction
 
 
-def _reduced(loss: Tensor, reduction: str) -> Tensor:
-    if reduction == "none":
+def _reduced(name: str, loss: Tensor, reduction: str) -> Tensor:
+    if _reduction(name, reduction) == "none":
         return loss
+    if reduction == "mean" and 0 in loss.shape:
+        raise ShapeError(f"{name}: no mean over no elements   (the losses are {loss.shape})")
     return mean(loss) if reduction == "mean" else sum_over(loss)
 
 
@@ -344,7 +346,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, *, reduction: str
     logits, target = operands(name, logits, target)
     _equal_shapes(name, logits, target, "logits", "target")
     loss = target * softplus(-logits) + (1.0 - target) * softplus(logits)
-    return _reduced(loss, _reduction(name, reduction))
+    return _reduced(name, loss, reduction)
 
 
 PAIRS = (
@@ -360,7 +362,7 @@ def mse(x: Any, y: Any, *, reduction: str = "mean") -> Any:
     x, y = operands("mse", x, y)
     _equal_shapes("mse", x, y)
     difference = x - y
-    return _reduced(difference * difference, _reduction("mse", reduction))
+    return _reduced("mse", difference * difference, reduction)
 
 
 @op("x[N,...], y[N,...] -> loss[...]", composite=True, samples=PAIRS)
@@ -368,7 +370,7 @@ def l1(x: Any, y: Any, *, reduction: str = "mean") -> Any:
     """|x - y|: the absolute error.  x and y of one shape -> (), or that shape with "none"."""
     x, y = operands("l1", x, y)
     _equal_shapes("l1", x, y)
-    return _reduced(abs(x - y), _reduction("l1", reduction))
+    return _reduced("l1", abs(x - y), reduction)
 
 
 @op(
@@ -389,7 +391,7 @@ def smooth_l1(x: Any, y: Any, *, reduction: str = "mean", beta: float = 1.0) -> 
     difference = x - y
     distance = abs(difference)
     loss = where(distance < beta, difference * difference * (0.5 / beta), distance - 0.5 * beta)
-    return _reduced(loss, _reduction("smooth_l1", reduction))
+    return _reduced("smooth_l1", loss, reduction)
 
 
 @op(
@@ -411,4 +413,4 @@ def nll(log_p: Any, labels: Any, *, reduction: str = "mean") -> Any:
     _loss_shape("nll", log_p.shape, labels.shape, _reduction("nll", reduction), "log_p")
     classes = tensor_on(log_p.backend, np.arange(log_p.shape[-1]))
     chosen = where(equal(labels.expand_dims(-1), classes), log_p, 0.0)
-    return _reduced(-sum_over(chosen, axis=-1), reduction)
+    return _reduced("nll", -sum_over(chosen, axis=-1), reduction)

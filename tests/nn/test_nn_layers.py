@@ -90,6 +90,7 @@ PAIRS = {
     "tanh": (nn.Tanh(), T.Tanh(), ROWS),
     "softplus": (nn.Softplus(), T.Softplus(), ROWS),
     "softmax": (nn.Softmax(), T.Softmax(1), IMAGES),
+    "log softmax": (nn.LogSoftmax(), T.LogSoftmax(1), IMAGES),
     "identity": (nn.Identity(), T.Identity(), ROWS),
 }
 
@@ -193,6 +194,14 @@ def test_linear_takes_one_example_without_a_batch(device, captured):
         layer(dk.zeros(4, device=device))
 
 
+def test_dropout_of_everything():
+    x = dk.randn(5, 4).requires_grad_()
+    y = nn.Dropout(1.0)(x)
+    y.sum().backward()
+    assert (y.numpy() == 0).all()
+    assert (x.grad.numpy() == 0).all()
+
+
 def test_dropout_drops_in_training_only():
     dk.seed(0)
     layer = nn.Dropout(0.25)
@@ -250,10 +259,20 @@ def test_losses_equal_pytorch(reduction):
         (lambda: nn.ConvTranspose2d(1, 1, 3, dilation=(1,)), "ConvTranspose2d: dilation must be"),
         (lambda: nn.MaxPool2d(2, padding=0.5), "MaxPool2d: padding must be .* not 0.5"),
         (lambda: nn.AvgPool2d(2, stride="2"), "AvgPool2d: stride must be a whole number"),
-        (lambda: nn.Dropout(1.5), "Dropout: p must be a probability from 0 below 1, not 1.5"),
+        (lambda: nn.Dropout(1.5), "Dropout: p must be from 0 to 1, not 1.5"),
+        (lambda: nn.Dropout(None), "Dropout: p must be from 0 to 1, not None"),
         (lambda: nn.BatchNorm2d(0), "BatchNorm2d: channels must be a whole number"),
         (lambda: nn.BatchNorm2d(3, momentum=2), "BatchNorm2d: momentum must be from 0 to 1, not 2"),
+        (
+            lambda: nn.BatchNorm1d(3, momentum=None),
+            "BatchNorm1d: momentum must be from 0 to 1, not None",
+        ),
         (lambda: nn.BatchNorm1d(3, eps=0), "BatchNorm1d: eps must be above 0, not 0"),
+        (lambda: nn.LayerNorm(3, eps=float("nan")), "LayerNorm: eps must be above 0, not nan"),
+        (
+            lambda: nn.LocalResponseNorm(3, k=float("inf")),
+            "LocalResponseNorm: k must be finite, not inf",
+        ),
         (lambda: nn.BatchNorm2d(4)(dk.ones(2, 4)), r"x is \(2, 4\), expected \(N, H, W, C\)"),
         (lambda: nn.BatchNorm1d(4)(dk.ones(4)), r"expected \(N, C\) or \(N, L, C\)"),
         (lambda: nn.LayerNorm((3, 0)), "LayerNorm: a length of shape must be"),
@@ -268,6 +287,25 @@ def test_losses_equal_pytorch(reduction):
 def test_bad_options_are_one_sentence(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_a_module_list_is_a_list_of_modules():
+    layers = nn.ModuleList([nn.Linear(3, 4)]).append(nn.ReLU()).extend([nn.Linear(4, 2)])
+    net = nn.Sequential(layers=layers)
+    assert [name for name, _ in net.named_parameters()] == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.2.weight",
+        "layers.2.bias",
+    ]
+    assert len(layers) == len(list(layers)) == 3
+    assert layers[-1] is list(layers)[2]
+    assert isinstance(layers[1:], nn.ModuleList)
+    assert layers[1:][1] is layers[2]
+    with pytest.raises(TypeError, match="ModuleList: expected modules, but '3' is the class ReLU"):
+        layers.append(nn.ReLU)
+    with pytest.raises(NotImplementedError, match="ModuleList has no forward"):
+        layers(dk.ones(1, 3))
 
 
 def test_layers_say_what_is_unusual():

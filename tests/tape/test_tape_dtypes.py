@@ -64,11 +64,26 @@ def test_booleans():
 
 
 def test_names_of_ops_are_those_that_users_call():
-    whole = dk.tensor(np.array([[1, 2]]))
+    whole = dk.tensor(np.array([[1, 2], [3, 4]]))
     with pytest.raises(TypeError, match=r"^dropout: expected float inputs, not int64"):
         dk.ops.dropout(whole, 0.5)
     with pytest.raises(TypeError, match=r"^matmul: "):
         whole @ whole.T
+    for training, running in ((True, None), (False, dk.ones(2))):
+        with pytest.raises(TypeError, match=r"^batch_norm: expected float inputs, not int64"):
+            dk.ops.batch_norm(whole, None, None, running, running, training=training)
+    with pytest.raises(TypeError, match=r"^layer_norm: expected float inputs, not int64"):
+        dk.ops.layer_norm(whole, 2)
+
+
+def test_none_is_no_number():
+    x = dk.ones(2)
+    assert (x == None) is False  # noqa: E711
+    assert (x != None) is True  # noqa: E711
+    assert x not in [None, "a"][:1]
+    assert None not in [x]
+    with pytest.raises(TypeError, match=r"^equal: expected a tensor or a number, not NoneType"):
+        dk.ops.equal(x, None)
 
 
 def test_indices_that_are_no_positions():

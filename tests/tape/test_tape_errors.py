@@ -101,6 +101,34 @@ def test_nothing_to_reduce():
     with pytest.raises(dk.ShapeError, match=r"max: nothing to reduce .* \(0, 3\)"):
         dk.tensor(np.ones((0, 3))).max(axis=0)
 
+    sentence = "mse: no mean over no elements   (the losses are (0, 3))"
+    with says(dk.ShapeError, sentence):
+        dk.ops.mse(x(0, 3), x(0, 3))
+    assert dk.ops.mse(x(0, 3), x(0, 3), reduction="sum").item() == 0
+    sentence = "global_avg_pool2d: no pixels to average   (x (2, 0, 3, 4) is N,H,W,C)"
+    with says(dk.ShapeError, sentence):
+        dk.ops.global_avg_pool2d(x(2, 0, 3, 4))
+
+
+def test_numbers_that_an_option_cannot_be():
+    a = x(4, 3)
+
+    def norm(**options):
+        return dk.ops.batch_norm(a, None, None, None, None, training=True, **options)
+
+    with says(ValueError, "batch_norm: momentum must be from 0 to 1, not None"):
+        norm(momentum=None)
+    with says(ValueError, "batch_norm: eps must be above 0, not nan"):
+        norm(eps=float("nan"))
+    with says(ValueError, "batch_norm: eps must be above 0, not -1"):
+        dk.ops.batch_norm(a, None, None, x(3), x(3), training=False, eps=-1)
+    with says(ValueError, "layer_norm: eps must be above 0, not inf"):
+        dk.ops.layer_norm(a, 3, eps=float("inf"))
+    with says(ValueError, "local_response_norm: alpha must be finite, not nan"):
+        dk.ops.local_response_norm(a, 3, alpha=float("nan"))
+    with says(ValueError, "dropout: p must be from 0 to 1, not None"):
+        dk.ops.dropout(a, None)
+
 
 def test_an_error_leaves_nothing_behind():
     a = x(4, 3, requires_grad=True)
