@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
+
+import numpy as np
 
 from ..data import DataError, Loader
 from ..nn import Module
@@ -15,6 +19,8 @@ from .evaluate import Evaluation, Loss, Tester
 from .history import History
 from .normalize import Normalize
 from .progress import print_line
+
+READ = 2**28  # bytes of images, at most, of which a checksum is taken
 
 
 @dataclass
@@ -65,6 +71,11 @@ class Run:
         print_line(text, sys.stderr)
 
     # checkpoints ------------------------------------------------------------------------------
+    @functools.cached_property
+    def checksum(self) -> int:
+        """By which a resumed run knows the training data again."""
+        return checksum(self.loader)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Everything from which `fit(resume=path)` continues bit for bit, in one file."""
         from .. import checkpoint
@@ -78,6 +89,7 @@ class Run:
         """What a checkpoint holds besides model, optimiser and random counters."""
         return {
             "loader": self.loader.state_dict(),
+            "data": self.checksum,
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "normalize": None if self.normalize is None else self.normalize.as_dict(),
             "history": self.history.rows,
@@ -101,6 +113,11 @@ class Run:
                 if self.schedule is not None:
                     self.schedule.check_state_dict(state["schedule"])
                 self.loader.load_state_dict(state["loader"])
+                if state.get("data", self.checksum) != self.checksum:  # older ones have none
+                    raise DataError(
+                        "the training images or labels are others than those of the run, which "
+                        "goes on with the same data alone"
+                    )
             loaded.restore(self.model, self.optimizer)
         except ValueError:
             self.loader.load_state_dict(before)
@@ -109,6 +126,18 @@ class Run:
             self.schedule.load_state_dict(state["schedule"])
         self.history, self.arrays = history, loaded.arrays
         self.resumed = str(loaded.path)
+
+
+def checksum(loader: Loader) -> int:
+    """CRC-32 of labels and images; of images of more than 256 MiB, of every n-th."""
+    images, labels = loader.images, loader.labels
+    step = -(-images.nbytes // READ)
+    crc = zlib.crc32(f"{images.dtype} {images.shape} {labels.dtype} {labels.shape}".encode())
+    crc = zlib.crc32(np.ascontiguousarray(labels).data, crc)
+    for start in range(0, len(images), 1024 * step):
+        part = images[start : start + 1024 * step : step]
+        crc = zlib.crc32(np.ascontiguousarray(part).data, crc)
+    return crc
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cli.commands import FAST, ran, refused
+from cli.commands import FAST, ran, refused, train
 
 from deepkit.data import DataWarning, load
 
@@ -115,6 +115,18 @@ def test_the_default_folder_of_another_kind_of_data_is_said_to_be_the_default(
     assert "runs/mlp-own is not empty" in sentence
     assert "(the default, after the model and the data set, of any kind)" in sentence
     assert "default" not in refused(capsys, *arguments, "own", "--out", "runs/mlp-own")
+
+
+def test_a_run_does_not_go_on_with_other_images(capsys, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), np.uint8)
+    labels = np.arange(40) % 4
+    data, out = npz(tmp_path / "own.npz", images, labels), tmp_path / "a"
+    assert train(capsys, out, "--data", data, "--schedule", "constant")[0] == 0
+    npz(tmp_path / "own.npz", images[::-1], labels)
+    sentence = refused(capsys, "train", "--resume", out, "--epochs", 3)
+    assert "the training images or labels are others than those of the run" in sentence
+    npz(tmp_path / "own.npz", images, labels)
+    assert ran(capsys, "train", "--resume", out, "--epochs", 3)[0] == 0
 
 
 def test_a_model_that_would_need_huge_images_is_refused(capsys, tmp_path, monkeypatch):

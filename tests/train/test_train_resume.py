@@ -6,9 +6,10 @@ from train.small import TEST, TRAIN, same_weights, small_model, without_times
 
 import deepkit as dk
 from deepkit import nn, optim
-from deepkit.data import DataError
+from deepkit.data import DataError, Loader
 from deepkit.data.augment import random_shift
 from deepkit.train import Checkpoint, Normalize, fit
+from deepkit.train.run import Run, checksum
 
 EPOCHS = 6
 
@@ -123,6 +124,40 @@ def test_a_checkpoint_of_another_model_or_data_set_is_refused_and_changes_nothin
     with pytest.raises(DataError, match="100 images, but this one has 41"):
         fit(model, TEST, resume=path, batch_size=32, progress=False)
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_other_images_or_labels_of_the_same_number_are_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    run(small_model(), 1, callbacks=[Checkpoint(path)])
+    images, labels = (a.copy() for a in TRAIN)
+    images[-1, 5, 5] += 1
+    labels[0] = (labels[0] + 1) % 3
+    model = small_model()
+    before = model.state_dict()
+    for data in ((images, TRAIN[1]), (TRAIN[0], labels)):
+        with pytest.raises(DataError, match=r"resume: .*c.safetensors: the training images or lab"):
+            fit(model, data, resume=path, batch_size=32, progress=False)
+    assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_checkpoint_without_a_checksum_of_its_data_goes_on(tmp_path, monkeypatch):
+    path, state = tmp_path / "c.safetensors", Run.state
+    old = lambda run: {k: v for k, v in state(run).items() if k != "data"}  # noqa: E731
+    monkeypatch.setattr(Run, "state", old)
+    run(small_model(), 1, callbacks=[Checkpoint(path)])
+    assert "data" not in dk.checkpoint.load(path).extra["training"]
+    assert len(run(small_model(), 2, resume=path)) == 2
+
+
+def test_the_checksum_of_large_images_reads_some_of_them(monkeypatch):
+    images, labels = np.zeros((5000, 4, 4), np.uint8), np.zeros(5000, int)
+    before = checksum(Loader(images, labels, 10))
+    monkeypatch.setattr("deepkit.train.run.READ", images.nbytes // 3)
+    some = checksum(Loader(images, labels, 10))
+    images[1] += 1
+    assert checksum(Loader(images, labels, 10)) == some
+    images[4] += 1  # every 4th, the number of bytes being no multiple of 3
+    assert checksum(Loader(images, labels, 10)) not in (some, before)
 
 
 def test_a_run_with_a_schedule_does_not_go_on_without_it(tmp_path):
