@@ -1,13 +1,13 @@
-"""y = f(x) for the functions of calculus, in place as well.
-
-Where LLVM can vectorise a function, it is plain arithmetic, through a tile on the stack: y may be
-x, and a tile is certainly no other memory.  sin, cos, and erf of float64, call the standard
-library.
+"""y = f(x) for the functions of calculus, in place as well: plain arithmetic in registers.
 
     expm1    its series below 1, e^x - 1 above
     tanh     -e / (2 + e) with e = expm1(-2|x|)
     log      x = 2^n m with m around 1; log m = 2 artanh((m - 1) / (m + 1))
     log1p    2 artanh(u / (2 + u)), for u in 0..1
+    erf      its series below 1, 1 - e^p(x) above, p a polynomial
+    sin, cos x = n pi / 2 + r with |r| <= pi / 4; their series, or each other's, in r
+
+The last three are float32's; float64, and angles beyond `FAR`, call the standard library.
 """
 
 from __future__ import annotations
@@ -16,14 +16,24 @@ import math
 
 import numba
 
-from .functions import LN2_HIGH, LN2_LOW, artanh_rest, exp, polynomial, split
+from .functions import LN2_HIGH, LN2_LOW, artanh_rest, exp, polynomial, root, split
 from .launch import flt, kernel, ptr, size
-from .rows import like, number, tile
-from .simd import at
+from .machine import HAS_FMA
+from .rows import number, tile
+from .vector import (
+    abreast,
+    fma,
+    four,
+    lanes_of,
+    largest,
+    load_some,
+    one,
+    select,
+    store,
+    store_first,
+)
 
 EXP, LOG, SQRT, SIN, COS, TANH, ERF, SIGMOID, SOFTPLUS, ELU = range(10)
-
-inlined = numba.njit(forceinline=True)  # LLVM vectorises no loop with a call in it
 
 # x^2 / 2! + x^3 / 3! + ... over x^2, for |x| < 1
 _exp_rest = polynomial(
@@ -46,111 +56,148 @@ _ERFC = [
     3.87770462e-07,
 ]
 _erf_far = polynomial(_ERFC, [])
+# sin(r) / r and cos(r) in r^2, for |r| <= pi / 4
+_sin_series = polynomial([(-1) ** k / math.factorial(2 * k + 1) for k in range(6)], [])
+_cos_series = polynomial([(-1) ** k / math.factorial(2 * k) for k in range(7)], [])
+# pi / 2 in float32 parts: n times the first two is exact in a multiply-add, up to FAR
+PI_HIGH, PI_MIDDLE, PI_LOW = 1.57079637050628662109375, -4.37113900018624e-8, -1.71512447e-15
+FAR = 30000.0 if HAS_FMA else 0.0  # of angles
+ROUND = 1.5 * 2.0**23  # added to a small float32, it rounds it
 
 
-@inlined
-def _artanh(p, s):
+@numba.njit
+def _magnitude(x):
+    return select(x < 0.0, -x, x)
+
+
+@numba.njit
+def _artanh(s):
     square = s * s
     return s + s * square * artanh_rest(square)
 
 
-@inlined
-def _log(p, x):
-    """p is a pointer of the type in which to compute."""
-    small = x < like(p, 2.0**-100)  # numbers below the smallest normal one are scaled up
-    shift = like(p, 64.0) if small else like(p, 0.0)
-    n, m = split(x * like(p, 2.0**64) if small else x)
-    n -= shift
-    one, two = like(p, 1.0), like(p, 2.0)
-    value = n * like(p, LN2_HIGH) + (two * _artanh(p, (m - one) / (m + one)) + n * like(p, LN2_LOW))
-    value = like(p, -math.inf) if x == like(p, 0.0) else value
-    value = like(p, math.nan) if x < like(p, 0.0) else value
-    return value if x < like(p, math.inf) else x  # infinity and NaN stay
-
-
-@inlined
-def _expm1(p, x):
-    near = x * (like(p, 1.0) + x * _exp_rest(x))  # which keeps -0
-    return near if abs(x) < like(p, 1.0) else exp(x) - like(p, 1.0)
-
-
-@inlined
-def _tanh(p, x):
-    e = _expm1(p, like(p, -2.0) * abs(x))
-    value = -e / (like(p, 2.0) + e)
-    return -value if x < like(p, 0.0) else value
-
-
-@inlined
-def _softplus(p, x):
-    """max(0, x) + log(1 + e^-|x|)."""
-    zero = like(p, 0.0)
-    u = exp(-abs(x))
-    return (zero if x <= zero else x) + like(p, 2.0) * _artanh(p, u / (like(p, 2.0) + u))
-
-
-def _erf(p, x):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_erf, jit_options={"forceinline": True})
-def _erf_of(p, x):
-    """float32 without branches, so that it vectorises; float64 by the standard library."""
-    if p.dtype == numba.types.float64:
-        return lambda p, x: math.erf(x)
-
-    def narrow(p, x):
-        a, one = abs(x), like(p, 1.0)
-        tail = a if a < like(p, 4.0) else like(p, 4.0)
-        far = one - exp(_erf_far(tail - like(p, 2.5)))
-        value = a * _erf_near(a * a) if a < one else far
-        return math.copysign(value, x) if x == x else x
-
-    return narrow
+@numba.njit
+def _log(x):
+    small = x < 2.0**-100  # numbers below the smallest normal one are scaled up
+    n, m = split(select(small, x * 2.0**64, x))
+    n -= select(small, 64.0, x * 0.0)
+    value = n * LN2_HIGH + (2.0 * _artanh((m - 1.0) / (m + 1.0)) + n * LN2_LOW)
+    value = select(x == 0.0, -math.inf, value)
+    value = select(x < 0.0, math.nan, value)
+    return select(x < math.inf, value, x)  # infinity and NaN stay
 
 
 @numba.njit
-def _piece(op, y, x, count, scale):
-    zero, one = like(y, 0.0), like(y, 1.0)
+def _expm1(x):
+    near = x * (1.0 + x * _exp_rest(x))  # which keeps -0
+    return select(_magnitude(x) < 1.0, near, exp(x) - 1.0)
+
+
+@numba.njit
+def _tanh(x):
+    e = _expm1(-2.0 * _magnitude(x))
+    value = -e / (2.0 + e)
+    return select(x < 0.0, -value, value)
+
+
+@numba.njit
+def _softplus(x):
+    """max(0, x) + log(1 + e^-|x|)."""
+    u = exp(-_magnitude(x))
+    return select(x <= 0.0, 0.0, x) + 2.0 * _artanh(u / (2.0 + u))
+
+
+@numba.njit
+def _erf(x):
+    a = _magnitude(x)
+    far = 1.0 - exp(_erf_far(select(a < 4.0, a, 4.0) - 2.5))
+    value = select(a < 1.0, a * _erf_near(a * a), far)
+    return select(x == x, select(x < 0.0, -value, value), x)
+
+
+@numba.njit
+def _wave(x, quarter):
+    """sin(x), or with quarter 1.0 cos(x) = sin(x + pi / 2), for |x| <= FAR."""
+    n = (x * (2 / math.pi) + ROUND) - ROUND
+    r = fma(n, -PI_LOW, fma(n, -PI_MIDDLE, fma(n, -PI_HIGH, x)))
+    square = r * r
+    sine, cosine = select(r == 0.0, x, r * _sin_series(square)), _cos_series(square)
+    k = n + quarter
+    k -= 4.0 * ((k * 0.25 + ROUND) - ROUND)  # -2, -1, 0, 1, 2
+    odd = k * k == 1.0
+    value = select(odd, cosine, sine)
+    return select(odd, k * value, (1.0 - 0.5 * k * k) * value)
+
+
+@numba.njit
+def _value(op, x, scale):
     if op == EXP:
-        for i in range(count):
-            y[i] = exp(x[i])
-    elif op == LOG:
-        for i in range(count):
-            y[i] = _log(y, x[i])
-    elif op == SQRT:
-        for i in range(count):
-            y[i] = math.sqrt(x[i])
-    elif op == SIN:
-        for i in range(count):
-            y[i] = math.sin(x[i])
-    elif op == COS:
-        for i in range(count):
-            y[i] = math.cos(x[i])
-    elif op == TANH:
-        for i in range(count):
-            y[i] = _tanh(y, x[i])
-    elif op == ERF:
-        for i in range(count):
-            y[i] = _erf(y, x[i])
-    elif op == SIGMOID:
-        for i in range(count):
-            y[i] = one / (one + exp(-x[i]))
-    elif op == SOFTPLUS:
-        for i in range(count):
-            y[i] = _softplus(y, x[i])
-    elif op == ELU:
-        for i in range(count):
-            y[i] = x[i] if x[i] > zero else scale * _expm1(y, x[i])
+        return exp(x)
+    if op == LOG:
+        return _log(x)
+    if op == SQRT:
+        return root(x)
+    if op == TANH:
+        return _tanh(x)
+    if op == SIGMOID:
+        return 1.0 / (1.0 + exp(-x))
+    if op == SOFTPLUS:
+        return _softplus(x)
+    return select(x > 0.0, x, scale * _expm1(x))
+
+
+@numba.njit
+def _values(unit, op, y, x, low, high, scale):
+    for i in range(low, high, lanes_of(unit)):
+        store_first(y, i, high - i, _value(op, load_some(unit, x, i, high - i, 0.0), scale))
+
+
+@numba.njit
+def _by_library(op, x):
+    return math.sin(x) if op == SIN else math.cos(x) if op == COS else math.erf(x)
+
+
+@numba.njit
+def _special(unit, op, y, x, low, high):
+    """erf, sin and cos of float32."""
+    angles = tile(x)
+    for i in range(low, high, lanes_of(unit)):
+        value = load_some(unit, x, i, high - i, 0.0)
+        if op == ERF:
+            store_first(y, i, high - i, _erf(value))
+            continue
+        store_first(y, i, high - i, _wave(value, 1.0 if op == COS else 0.0))
+        if largest(select(_magnitude(value) > FAR, 1.0, unit)) > 0.0:
+            store(angles, 0, value)
+            for j in range(min(lanes_of(unit), high - i)):
+                if abs(angles[j]) > FAR:
+                    y[i + j] = _by_library(op, angles[j])
+
+
+def _by_type(op, y, x, low, high):
+    raise NotImplementedError
+
+
+@numba.extending.overload(_by_type)
+def _by_type_of(op, y, x, low, high):
+    def double(op, y, x, low, high):
+        for i in range(low, high):
+            y[i] = _by_library(op, x[i])
+
+    def single(op, y, x, low, high):
+        middle = low + abreast(x, high - low)
+        _special(four(x), op, y, x, low, middle)
+        _special(one(x), op, y, x, middle, high)
+
+    return double if y.dtype == numba.types.float64 else single
 
 
 @kernel
 def curve(t, n, op: size, y: ptr, x: ptr, count: size, p: flt):
-    values, scale = tile(y), number(y, p)
-    high = (t + 1) * count // n
-    for low in range(t * count // n, high, 256):
-        some = min(256, high - low)
-        _piece(op, values, at(x, low), some, scale)
-        target = at(y, low)
-        for i in range(some):
-            target[i] = values[i]
+    low, high = t * count // n, (t + 1) * count // n
+    if op in (SIN, COS, ERF):
+        _by_type(op, y, x, low, high)
+    else:
+        middle = low + abreast(x, high - low)
+        _values(four(x), op, y, x, low, middle, number(y, p))
+        _values(one(x), op, y, x, middle, high, number(y, p))

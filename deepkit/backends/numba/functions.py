@@ -133,6 +133,19 @@ def exp(typing: Any, x: Any) -> Any:
 
 
 @intrinsic
+def root(typing: Any, x: Any) -> Any:
+    """The square root; NaN of negative numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        on = Arithmetic(context, builder, x)
+        name = f"llvm.sqrt.{f'v{on.lanes}' if on.lanes else ''}f{on.bits}"
+        kind = ir.FunctionType(on.kind, [on.kind])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return x(x), generate
+
+
+@intrinsic
 def split(typing: Any, x: Any) -> Any:
     """(n, m) with x = 2^n m and m in sqrt(1/2)..sqrt(2), for normal positive x."""
 
