@@ -53,7 +53,7 @@ def draw(found: dict[str, Any], rows: list[Row], path: Path) -> None:
 
 
 TITLES = {
-    "train": "training steps: against torch (eager, compiled) and jax",
+    "train": "training steps: against the best of torch and jax",
     "infer": "inference: against torch, onnxruntime, openvino, jax",
     "ops": "ops, forward and backward: against torch",
 }
@@ -112,7 +112,7 @@ def _legend(figure: Any, rows: list[Row]) -> None:
         for count in sorted({r.threads for r in rows})
     ]
     if any(r.target for r in rows):
-        known.append(Line2D([], [], color=MUST, label="must"))
+        known.append(Line2D([], [], color=MUST, label="the least that we aim at"))
     if any(r.busy for r in rows):
         known.append(Patch(color="#888888", alpha=0.4, label="paler: others used the machine"))
     figure.legend(handles=known, loc="outside lower center", ncols=len(known), fontsize=8)
