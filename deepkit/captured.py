@@ -57,7 +57,7 @@ def _key(tree: Any, found: list[Tensor]) -> Any:
 def capture(
     step: Callable[..., Any] | None = None, *, fuse: bool | str | Collection[str] = True
 ) -> Any:
-    """`step = dk.capture(step)`, or `@dk.capture`: the same numbers bit for bit, replayed.
+    """`step = dk.capture(step)`, or `@dk.capture`: the same numbers, replayed.
 
     `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
     and other hashable objects, for training or for inference.  The first call with new shapes,
@@ -66,8 +66,13 @@ def capture(
     not in Python: optimisers, dropout, batch normalisation and random draws of deepkit do.  Results
     are copied out.
 
-    fuse: which passes make the list of launches shorter (True: all, False: none, or their names,
-    see `fusion.py`); none of them changes a bit.
+    A step with a backward pass, or one that changes anything in place, gives the bits of the eager
+    one.  In others, inference, batch norms are folded into the filters before them, and a few
+    images take Winograd's convolution where that is faster, both with the same bits in every call;
+    `fuse="exact"` leaves out what rounds otherwise than the eager step.
+
+    fuse: which passes make the list of launches shorter (True: all, "exact": those that change no
+    bit, False: none, or their names, see `fusion.py` and `inference.py`).
 
     Errors: CaptureError where the step reads a value on the host, writes one from it, or changes
     devices.  What an op says of the values of labels and indices is said on replays too, before
@@ -185,7 +190,7 @@ def _record(
         mode.log = None
     _check_result(result)
     program = Program(log, inputs, result, fuse)
-    first = program.first_result()
+    first = program(arguments) if program.rounds else program.first_result()
     _hand_over(program, arguments)
     return first, program
 

@@ -1,7 +1,8 @@
 """Passes over the list of launches of a captured step: fewer launches, the same numbers.
 
-A pass takes a list and gives a list.  It may only do what changes no bit of any result: each of
-these moves an operation to where its operands are at hand, and leaves its arithmetic as it is.
+A pass takes a list and gives a list.  Those here change no bit of any result: each moves an
+operation to where its operands are at hand, and leaves its arithmetic as it is.  Those of
+`inference.py` are for steps without a backward pass, and two of them round differently.
 
     activation   conv, linear or batch norm -> relu, tanh or sigmoid     is one launch, as if the
                  user had given `activation=` to the first
@@ -14,75 +15,10 @@ these moves an operation to where its operands are at hand, and leaves its arith
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
 
-import numpy as np
-
-from .tape import Buffer, Launch, Tensor, registry
-
-Launches = list[Launch]
-
-
-class Facts:
-    """Who reads and who writes each buffer of a list, and which of them no pass may do without."""
-
-    def __init__(self, launches: Sequence[Launch], untouchable: Iterable[Buffer]) -> None:
-        self.readers: dict[int, list[int]] = {}
-        self.writers: dict[int, list[int]] = {}
-        self.untouchable = {id(b) for b in untouchable}
-        for i, launch in enumerate(launches):
-            for t in launch.ins:
-                if t is not None and i not in self.readers.setdefault(id(t.buffer), []):
-                    self.readers[id(t.buffer)].append(i)
-            op = registry.get(launch.name)
-            changed = [launch.ins[k] for k in op.inplace] if op is not None else []
-            for t in (*launch.outs, *launch.scratch, *changed):
-                if t is not None:
-                    self.writers.setdefault(id(t.buffer), []).append(i)
-
-    def only_reader(self, t: Tensor) -> int | None:
-        """The one launch that needs `t`, if there is no more to it than that."""
-        readers = self.readers.get(id(t.buffer), [])
-        free = id(t.buffer) not in self.untouchable
-        return readers[0] if free and len(readers) == 1 and self.written_once(t) else None
-
-    def written_once(self, t: Tensor) -> bool:
-        return len(self.writers.get(id(t.buffer), [])) == 1
-
-    def unchanged(self, t: Tensor | None, i: int, k: int) -> bool:
-        """Whether no launch between numbers i and k writes `t`."""
-        return t is None or not any(i < w < k for w in self.writers.get(id(t.buffer), ()))
-
-    def may_move(self, launch: Launch, i: int, k: int) -> bool:
-        """Whether launch number i may as well run right before number k: nothing in between
-        changes what it reads, or reads or writes what it writes."""
-        between = range(i + 1, k)
-        op = registry.get(launch.name)
-        gives = [*launch.outs, *(launch.ins[n] for n in op.inplace)] if op else [*launch.outs]
-        for t in (*launch.ins, *gives):
-            if t is not None and any(w in between for w in self.writers.get(id(t.buffer), [])):
-                return False
-        return not any(
-            r in between for t in gives if t is not None for r in self.readers.get(id(t.buffer), [])
-        )
-
-
-def changed(launch: Launch, **fields: Any) -> Launch:
-    """The same kernel on other operands, with the working memory that it needs for them."""
-    other = launch._replace(**fields)
-    needed = getattr(launch.kernel, "scratch", None)
-    if needed is None:
-        return other
-    arrays = [None if t is None else t.array for t in (*other.outs, *other.ins)]
-    backend = next(t.backend for t in (*other.outs, *other.ins) if t is not None)
-    spec = [(s, np.dtype(d)) for s, d in needed(*arrays, **other.params)]
-    work = tuple([Tensor(backend.empty(s, d), backend, s, d) for s, d in spec])
-    return other._replace(scratch=work)
-
-
-def same(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is not None and b is not None and a.buffer is b.buffer and a.shape == b.shape
-
+from . import inference
+from .launches import Facts, Launches, changed, fresh, same
+from .tape import Buffer, Launch
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 TAKE_ACTIVATION = ("conv2d", "linear", "batch_norm_train", "batch_norm_infer")
@@ -163,8 +99,7 @@ def relu_pool(launches: Launches, facts: Facts) -> Launches:
             continue
         if g.layout != pooled.layout or g.shape != pooled.shape or not facts.written_once(pooled):
             continue
-        memory = g.backend.empty(g.shape, g.dtype, g.layout)
-        masked = Tensor(memory, g.backend, g.shape, g.dtype, g.layout)
+        masked = fresh(g, layout=g.layout)
         first[i] = changed(relu, outs=(masked,), ins=(g, pooled))
         found[i] = changed(back, outs=relu.outs, ins=(masked, index))
         gone.add(j)
@@ -209,26 +144,56 @@ PASSES: dict[str, Callable[[Launches, Facts], Launches]] = {
     "residual": residual,
     "relu_pool": relu_pool,
     "relu_norm": relu_norm,
+    "batch_norm": inference.batch_norm,
+    "fast": inference.fast,
+    "layout": inference.layout,
+    "constants": lambda launches, _: launches,  # see `fused`
 }
+INFERENCE = ("batch_norm", "fast", "layout", "constants")  # only where there is no backward pass
+ROUND = ("batch_norm", "fast")  # and only where nothing is written in place
+EXACT = tuple(name for name in PASSES if name not in ROUND)
 
 
 def chosen(fuse: bool | str | Collection[str]) -> tuple[str, ...]:
-    """True: all passes; False: none; or those of these names.  ValueError for an unknown one."""
+    """True: all passes; "exact": those that change no bit; False: none; or those of these names.
+
+    ValueError for an unknown one.
+    """
     if isinstance(fuse, bool):
         return tuple(PASSES) if fuse else ()
+    if fuse == "exact":
+        return EXACT
     names = (fuse,) if isinstance(fuse, str) else tuple(fuse)
     for name in names:
         if name not in PASSES:
             known = ", ".join(f"'{p}'" for p in PASSES)
-            raise ValueError(f"capture: there is no pass {name!r}   (there are: {known})")
+            raise ValueError(f"capture: there is no pass {name!r}   (there are: {known}, 'exact')")
     return tuple(name for name in PASSES if name in names)
 
 
 def fused(
-    launches: Sequence[Launch], untouchable: Iterable[Buffer], names: Collection[str]
-) -> Launches:
-    """The list after the named passes.  `untouchable`: results, and what is changed in place."""
-    found, kept = list(launches), list(untouchable)
+    launches: Sequence[Launch],
+    untouchable: Iterable[Buffer],
+    changing: Collection[int],
+    names: Collection[str],
+    writes: bool,
+) -> tuple[Launches, Launches, bool]:
+    """The list after the named passes -> what only weights change, what every call does, and
+    whether it rounds otherwise than the list that was given.
+
+    untouchable: results, and what is changed in place; changing: the ids of the buffers of all
+    memory that is older than the step and yet different in every call; writes: whether the step
+    changes anything that is older.  A list that rounds otherwise can be run at once in the place
+    of the first, so that all calls give the same bits; that is why it must not write.
+    """
+    found, kept, rounds = list(launches), list(untouchable), False
+    if any(launch.name.endswith(("_dx", "_dw")) for launch in found):
+        names = [name for name in names if name not in INFERENCE]
     for name in names:
-        found = PASSES[name](found, Facts(found, kept))
-    return found
+        if name in ROUND and writes:
+            continue
+        before, found = found, PASSES[name](found, Facts(found, kept, changing))
+        rounds |= name in ROUND and list(map(id, found)) != list(map(id, before))
+    if "constants" not in names:
+        return [], found, rounds
+    return *inference.split(found, Facts(found, kept, changing)), rounds

@@ -4,7 +4,8 @@
 noting every launch.  Memory that a launch of the step gave birth to is planned into one arena,
 where pieces share bytes if they never live at the same time; all other memory is older than the
 step, so it is state (weights, statistics, optimiser memory, counters) and stays where it is.  A
-replay is the list of kernels on that memory, and nothing else.
+replay is the list of kernels on that memory, and nothing else.  In inference, what depends on
+state alone (inference.py) is a list of its own, which runs again when somebody wrote to that state.
 """
 
 from __future__ import annotations
@@ -100,8 +101,14 @@ class Line(NamedTuple):
 
     name: str
     ins: tuple[Any, ...]
-    outs: tuple[tuple[Any, ...], ...]  # (shape, dtype, offset in the arena) each
+    outs: tuple[tuple[Any, ...], ...]  # (shape, dtype, offset in the arena or None) each
     scratch: int
+
+    def __str__(self) -> str:
+        places = [f"{s} {d}" + ("" if at is None else f" at {at:,}") for s, d, at in self.outs]
+        ins = ", ".join(str(s) for s in self.ins)
+        work = f"  + {self.scratch:,} B scratch" if self.scratch else ""
+        return f"{self.name}({ins}) -> {', '.join(places) or '(in place)'}{work}"
 
 
 class Slot(NamedTuple):
@@ -119,8 +126,11 @@ class Program:
         self, log: Log, inputs: Sequence[Tensor], result: Any, fuse: Collection[str] = ()
     ) -> None:
         untouchable = [*log.written, *(t.buffer for t in leaves(result))]
-        launches, self.inputs = fused(log.launches, untouchable, fuse), inputs
-        self.backend = _only_backend(launches, inputs)
+        changing = {id(b) for b in (*log.written, *_arguments(inputs))}
+        writes = bool(log.written or log.graded)
+        ahead, launches, self.rounds = fused(log.launches, untouchable, changing, fuse, writes)
+        self.inputs = inputs
+        self.backend = _only_backend([*ahead, *launches], inputs)
         self.written = list({id(b): b for b in log.written}.values())
         self.graded = [(t, t._has_grad) for t in log.graded.values()]
         self.line = ""  # about it, among the programs of a step
@@ -142,20 +152,22 @@ class Program:
                 arrays[id(t)] = self.backend.view(memory, t.shape, t.dtype, t.layout)
             return arrays[id(t)]
 
-        steps, self.lines = [], []
-        for launch in launches:
+        def step(launch: Launch) -> tuple[Any, tuple, dict[str, Any]]:
             params = dict(launch.params)
             if hasattr(launch.kernel, "scratch"):  # also where this case needs none
                 params["scratch"] = [at(t) for t in launch.scratch]
-            steps.append((launch.kernel, tuple(at(t) for t in (*launch.outs, *launch.ins)), params))
-            self.lines.append(
-                Line(
-                    launch.name,
-                    tuple(None if t is None else t.shape for t in launch.ins),
-                    tuple((t.shape, t.dtype, place[id(t.buffer)]) for t in launch.outs),
-                    sum(nbytes(t) for t in launch.scratch),
-                )
+            return launch.kernel, tuple(at(t) for t in (*launch.outs, *launch.ins)), params
+
+        def line(launch: Launch) -> Line:
+            return Line(
+                launch.name,
+                tuple(None if t is None else t.shape for t in launch.ins),
+                tuple((t.shape, t.dtype, place.get(id(t.buffer))) for t in launch.outs),
+                sum(nbytes(t) for t in launch.scratch),
             )
+
+        self.lines, self.ahead_lines = [line(f) for f in launches], [line(f) for f in ahead]
+        for launch in (*ahead, *launches):
             for x in launch.ins:
                 if x is not None and x.is_leaf and x.dtype.kind == "f":
                     if id(x.buffer) not in place:
@@ -165,7 +177,12 @@ class Program:
         log.depends(Log, "structure", Log.structure)
         self.guards, self.stamp = list(log.guards.values()), Log.stamp
         self.containers = list(log.containers.values())
-        self.replay = self.backend.bind(steps)
+        self.replay = self.backend.bind([step(launch) for launch in launches])
+        self.prepare = self.backend.bind([step(launch) for launch in ahead]) if ahead else None
+        made = {id(t.buffer) for launch in ahead for t in launch.outs}
+        read = [t.buffer for launch in ahead for t in launch.ins if t is not None]
+        self.constants = list({id(b): b for b in read if id(b) not in made}.values())
+        self.prepared_for: list[int] = []  # versions of the constants
         # overwritten by the next call, like the arena; or of the program alone
         own = {id(t.buffer) for t in inputs} | log.constants.keys()
         own |= {id(t._grad.buffer) for t in inputs if not is_state(t) and t._grad is not None}
@@ -202,6 +219,11 @@ class Program:
         for mine, given in zip(self.inputs, arguments, strict=True):
             if mine is not given:
                 self.backend.copy_into(mine.array, given.array)
+        if self.prepare is not None:
+            versions = [b.version for b in self.constants]
+            if versions != self.prepared_for:
+                self.prepare()
+                self.prepared_for = versions
         self.replay()
         for buffer in self.written:
             buffer.version += 1
@@ -238,11 +260,10 @@ class Program:
     def dump(self) -> str:
         """What runs, where its outputs lie, and how good the plan is."""
         lines = [f"program on '{self.backend.name}': {counted(len(self.lines), 'launch')}"]
-        for i, line in enumerate(self.lines):
-            outs = ", ".join(f"{s} {d} at {at:,}" for s, d, at in line.outs) or "(in place)"
-            ins = ", ".join(str(s) for s in line.ins)
-            work = f"  + {line.scratch:,} B scratch" if line.scratch else ""
-            lines.append(f"{i:4d}  {line.name}({ins}) -> {outs}{work}")
+        lines += [f"{i:4d}  {line}" for i, line in enumerate(self.lines)]
+        if self.ahead_lines:
+            lines.append("when weights have changed:")
+            lines += [f"      {line}" for line in self.ahead_lines]
         total = sum(_rounded(p.nbytes) for p in self.pieces)
         over = 100 * (self.peak / self.bound - 1) if self.bound else 0.0
         lines.append(
@@ -262,6 +283,12 @@ def _looks(log: Log, inputs: Sequence[Tensor]) -> list[tuple[int | None, Any, Ca
         for t, check in log.looks
         if t.buffer.birth < log.birth and id(t.buffer) not in written
     ]
+
+
+def _arguments(inputs: Sequence[Tensor]) -> list[Buffer]:
+    """The program's own memory for arguments, and for the gradients that come with them."""
+    own = [t for t in inputs if not is_state(t)]
+    return [t.buffer for t in own] + [t._grad.buffer for t in own if t._grad is not None]
 
 
 def _only_backend(launches: Sequence[Launch], inputs: Sequence[Tensor]) -> Backend:

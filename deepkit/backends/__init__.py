@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,33 @@ def scratch(shapes: Callable[..., Sequence[tuple[tuple[int, ...], Any]]]) -> Cal
 
     def mark(kernel: Kernel) -> Kernel:
         kernel.scratch = shapes  # type: ignore[attr-defined]
+        return kernel
+
+    return mark
+
+
+class Ahead(NamedTuple):
+    """A kernel in two parts: what it makes of some inputs alone, and what is left to do then.
+
+    reads    which inputs those are, by position
+    kept     shapes of what is made, of the dtype of the kernel's output
+    make     kernel(*kept, *those inputs, **params)
+    run      kernel(*outs, *ins, *kept, **params of the whole)
+    """
+
+    reads: tuple[int, ...]
+    kept: tuple[tuple[int, ...], ...]
+    make: Kernel
+    run: Kernel
+    params: tuple[tuple[str, Any], ...] = ()
+
+
+def ahead(parts: Callable[..., Ahead | None]) -> Callable:
+    """Declare what a kernel can do ahead where its weights are constant, in inference:
+    `parts(*outs, *ins, rounding, **params)`; rounding: it may round otherwise than the whole."""
+
+    def mark(kernel: Kernel) -> Kernel:
+        kernel.ahead = parts  # type: ignore[attr-defined]
         return kernel
 
     return mark

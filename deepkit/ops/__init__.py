@@ -64,6 +64,9 @@ from .elementwise import (
     where,
     zeros_like,
 )
+from .fold import (
+    fold_batch_norm,
+)
 from .linear import (
     linear,
     linear_dw,
@@ -172,6 +175,7 @@ __all__ = [
     "erf",
     "exp",
     "fill_",
+    "fold_batch_norm",
     "full_like",
     "gelu",
     "gelu_dx",

@@ -97,7 +97,7 @@ FLOORS = [
     {"backends"},
     {"tape", "tensor", "card", "methods", "spellings", "words"},
     {"ops", "random", "create"},
-    {"program", "captured", "fusion", "nested"},
+    {"program", "captured", "fusion", "inference", "launches", "nested"},
     {"nn", "optim"},
     {"train", "models", "data", "plot", "testing", "summary", "checkpoint", "files"},
     {"cli", "__main__"},

@@ -174,7 +174,7 @@ def test_a_long_run_does_not_grow(device):
 def test_inference_replays_and_follows_the_weights(device):
     model, step, _ = training(Net, device, "sgd")
     data = list(batches((6, 6), 8, 5, device))
-    predict = dk.capture(lambda x: model(x))
+    predict = dk.capture(lambda x: model(x), fuse="exact")
     model.eval()
     with dk.no_grad():
         first = predict(data[0][0]).numpy()
@@ -192,7 +192,7 @@ def test_inference_replays_and_follows_the_weights(device):
 def test_train_and_eval_have_programs_of_their_own(device):
     model, _, _ = training(Net, device, "sgd")
     ((x, _),) = batches((16,), 8, 5, device)
-    run = dk.capture(lambda x: model(x))
+    run = dk.capture(lambda x: model(x), fuse="exact")
     with dk.no_grad():
         for _ in range(2):
             model.train()

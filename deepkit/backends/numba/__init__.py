@@ -24,6 +24,7 @@ ROOMS = (
     "pool",
     "softmax",
     "norm",
+    "fold",
     "dropout",
     "step",
 )

@@ -15,8 +15,8 @@ from typing import Any
 
 import numba
 
-from .. import scratch, variants
-from . import conv_channels, conv_depthwise, winograd
+from .. import ahead, scratch, variants
+from . import conv_ahead, conv_channels, conv_depthwise, winograd
 from .elementwise import activate
 from .lanes import Lanes, chunk_width, clear_spare, share
 from .launch import kernel, launch, ptr, size
@@ -85,20 +85,26 @@ def _turned(y: Any, x: Any, w: Any, *_: Any, **__: Any) -> list:
     return [] if isinstance(y, Lanes) else [(w.shape, w.dtype)]
 
 
+@ahead(conv_ahead.parts)
 @scratch(_turned)
 def _conv2d_direct(
-    y: Any, x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int,
-    activation: str | None, algorithm: str, scratch: Any,
+    y: Any, x: Any, w: Any, b: Any, residual: Any = None, *, stride: Any, padding: Any,
+    dilation: Any, groups: int, activation: str | None, algorithm: str, scratch: Any,
 ) -> None:  # fmt: skip
     options = geometry(stride, padding, dilation, groups)
+    inside = activation if residual is None else None
     if not isinstance(y, Lanes):
-        conv_channels.forward(y, x, w, b, scratch[0], options, activation)
+        conv_channels.turn(scratch[0], w, groups)
+        conv_channels.forward(y, x, w, b, scratch[0], options, inside)
     elif _depthwise(x, groups):
-        conv_depthwise.forward(y, x, w, b, options, activation)
+        conv_depthwise.forward(y, x, w, b, options, inside)
     else:
         launch(_direct, y.dtype, y, x, w, b, x.lanes, *x.shape[1:], *y.shape[1:], *w.shape[1:3],
-               *options, epilogue(b, activation), work=y.size * w[0].size)  # fmt: skip
-    activate(y, activation)
+               *options, epilogue(b, inside), work=y.size * w[0].size)  # fmt: skip
+    conv_ahead.finish(y, residual, activation)
+
+
+_conv2d_direct.takes_residual = True  # type: ignore[attr-defined]
 
 
 # im2col: one output row of taps side by side, [q][group][r][s][c][images] ------------------------

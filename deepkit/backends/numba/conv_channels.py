@@ -70,14 +70,17 @@ def _forward(
             q += together
 
 
+def turn(turned: Any, w: Any, groups: int) -> None:
+    """The filters as `forward` reads them."""
+    launch(_turn_filters, w.dtype, turned, w, w.shape[0], w[0].size, groups)
+
+
 def forward(
     y: Any, x: Any, w: Any, b: Any, turned: Any, options: tuple[int, ...], activation: str | None
 ) -> None:
-    filters, taps = w.shape[0], w[0].size
     flags = (COLUMN_BIAS if b is not None else 0) | (RELU if activation == "relu" else 0)
-    launch(_turn_filters, w.dtype, turned, w, filters, taps, options[-1])
     launch(_forward, y.dtype, y, x, turned, b, *x.shape, *y.shape[1:], *w.shape[1:3],
-           *options, flags, work=y.size * taps)  # fmt: skip
+           *options, flags, work=y.size * w[0].size)  # fmt: skip
 
 
 @kernel

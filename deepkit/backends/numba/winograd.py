@@ -19,7 +19,7 @@ from typing import Any
 
 import numba
 
-from .. import scratch
+from .. import Ahead, ahead, scratch
 from . import threads
 from .elementwise import activate
 from .lanes import CHUNK, QUANTUM, Lanes, chunk_width, clear_spare, padded
@@ -28,6 +28,7 @@ from .linear import epilogue
 from .simd import at, dot_panel, panel, vector_lanes
 from .vector import room, store, store_first
 from .winograd_tiles import (
+    RESIDUAL,
     filters_,
     filters_back,
     gather_outputs,
@@ -94,9 +95,9 @@ def count_tasks(lanes, tiles, columns):
 
 @kernel
 def _multiply_tiles(
-    t, n, y: ptr, x: ptr, u: ptr, bias: ptr, work: ptr, lanes: size, height: size, width: size,
-    channels: size, outputs_h: size, outputs_w: size, filters: size, top: size, left: size,
-    columns: size, rows: size, each: size, flags: size,
+    t, n, y: ptr, x: ptr, u: ptr, bias: ptr, residual: ptr, work: ptr, lanes: size, height: size,
+    width: size, channels: size, outputs_h: size, outputs_w: size, filters: size, top: size,
+    left: size, columns: size, rows: size, each: size, flags: size,
 ):  # fmt: skip
     """The convolution, given u: threads share tiles and images; `each` elements of work a thread,
     for `rows` filters at a time."""
@@ -113,6 +114,7 @@ def _multiply_tiles(
             some = min(columns, images - start)
             x_part = at(x, first * height * width * channels + start)
             y_part = at(y, first * outputs_h * outputs_w * filters + start)
+            more = at(residual, first * outputs_h * outputs_w * filters + start)
             for tile in range(0, tiles, block):
                 task += 1
                 if task < low or task >= high:
@@ -133,9 +135,9 @@ def _multiply_tiles(
                               1, 0, 0, 1, 0, 0, channels, 1, row, channels, row, 0)  # fmt: skip
                     for i in range(count):
                         p, q = 4 * ((tile + i) // across), 4 * ((tile + i) % across)
-                        gather_outputs(y_part, at(m, i * some), p, q, images, some, outputs_h,
-                                       outputs_w, filters, k, k_end, bias, flags, m_step,
-                                       row)  # fmt: skip
+                        gather_outputs(y_part, at(m, i * some), more, p, q, images, some,
+                                       outputs_h, outputs_w, filters, k, k_end, bias, flags,
+                                       m_step, row)  # fmt: skip
 
 
 # launches -----------------------------------------------------------------------------------------
@@ -198,25 +200,49 @@ def _work(y: Any, channels: int, filters: int) -> list:
     ]
 
 
-def _multiply(
-    y: Lanes, x: Lanes, u: Any, b: Any, work: Any, top: int, left: int, flags: int
+def multiply(
+    y: Lanes, x: Lanes, u: Any, b: Any, residual: Any, work: Any, top: int, left: int, flags: int
 ) -> None:
-    """y = At m A of the transformed filters u and of x, zeros around it."""
+    """y = At m A + b (+ residual) of the transformed filters u and of x, zeros around it."""
+    flags |= RESIDUAL if residual is not None else 0
     columns = _columns(y.shape[0], *y.shape[1:3], len(work))
-    launch(_multiply_tiles, y.dtype, y, x, u, b, work, x.lanes, *x.shape[1:], *y.shape[1:],
-           top, left, columns, min(ROWS, y.shape[3]), work.shape[1], flags,
+    launch(_multiply_tiles, y.dtype, y, x, u, b, residual, work, x.lanes, *x.shape[1:],
+           *y.shape[1:], top, left, columns, min(ROWS, y.shape[3]), work.shape[1], flags,
            work=x.size + y.size, most=len(work))  # fmt: skip
 
 
-@scratch(lambda y, x, w, b, **_: _work(y, w.shape[3], w.shape[0]))
-def conv2d(
-    y: Lanes, x: Lanes, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int,
-    activation: str | None, algorithm: str, scratch: Any,
-) -> None:  # fmt: skip
-    u, work = scratch
+def spread(u: Any, w: Any) -> None:
+    """The transformed filters, which `conv2d_spread` takes."""
     launch(_spread_filters, w.dtype, u, w, w.shape[0], w.shape[3], 0)
-    _multiply(y, x, u, b, work, padding[0][0], padding[1][0], epilogue(b, activation))
+
+
+@scratch(lambda y, x, w, *_, **__: _work(y, w.shape[3], w.shape[0])[1:])
+def conv2d_spread(
+    y: Lanes, x: Lanes, w: Any, b: Any, *more: Any, padding: Any, activation: str | None,
+    scratch: Any, **_: Any,
+) -> None:  # fmt: skip
+    """The convolution, given u as the last input."""
+    *residual, u = more
+    multiply(y, x, u, b, residual[0] if residual else None, scratch[0], padding[0][0],
+             padding[1][0], epilogue(b, activation))  # fmt: skip
     activate(y, activation)
+
+
+def _spread_ahead(y: Any, x: Any, w: Any, *_: Any, **__: Any) -> Ahead:
+    return Ahead((1,), (_work(y, w.shape[3], w.shape[0])[0][0],), spread, conv2d_spread)
+
+
+@ahead(_spread_ahead)
+@scratch(lambda y, x, w, *_, **__: _work(y, w.shape[3], w.shape[0]))
+def conv2d(
+    y: Lanes, x: Lanes, w: Any, b: Any, residual: Any = None, *, scratch: Any, **params: Any
+) -> None:
+    u, work = scratch
+    spread(u, w)
+    conv2d_spread(y, x, w, b, residual, u, scratch=[work], **params)
+
+
+conv2d.takes_residual = True  # type: ignore[attr-defined]
 
 
 @scratch(lambda dx, g, w, **_: [*_work(dx, w.shape[0], w.shape[3]), (w.shape, w.dtype)])
@@ -229,7 +255,7 @@ def conv2d_dx(
     filters, channels = w.shape[0], w.shape[3]
     launch(_transpose_filters, w.dtype, turned, w, filters, channels)
     launch(_spread_filters, w.dtype, u, turned, channels, filters, 1)
-    _multiply(dx, g, u, None, work, 2 - padding[0][0], 2 - padding[1][0], 0)
+    multiply(dx, g, u, None, None, work, 2 - padding[0][0], 2 - padding[1][0], 0)
 
 
 # the gradient for w -------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ import numba
 from .simd import BIAS, RELU, at, vector_lanes
 from .vector import broadcast, load, load_first, room, select, store, store_first
 
+RESIDUAL = 16  # beside the flags of simd.py: what is added to the outputs before ReLU
+
 # transforms: 1-D, of vectors or of numbers --------------------------------------------------------
 
 
@@ -210,9 +212,11 @@ def spread_gradients(
 
 @numba.njit
 def gather_outputs(
-    y, m, p, q, images, some, outputs_h, outputs_w, filters, first, last, bias, flags, step, row
+    y, m, residual, p, q, images, some, outputs_h, outputs_w, filters, first, last, bias, flags,
+    step, row,
 ):  # fmt: skip
-    """y = At m A + bias for filters `first` to `last` of the tile at (p, q), inside the border."""
+    """y = At m A + bias (+ residual) for filters `first` to `last` of the tile at (p, q), inside
+    the border."""
     vector = vector_lanes(y)
     half = room(y, HALF_Y)
     bottom, right = min(4, outputs_h - p), min(4, outputs_w - q)
@@ -229,10 +233,15 @@ def gather_outputs(
             for i in range(bottom):
                 four = outputs_(*load_six(half, 6 * i * vector, vector))
                 a, b, c, d = four[0] + shift, four[1] + shift, four[2] + shift, four[3] + shift
+                o = (((p + i) * outputs_w + q) * filters + k) * images + start
+                if flags & RESIDUAL:
+                    a = a + load(residual, o)
+                    b = b + load_inside(residual, o + filters * images, right > 1)
+                    c = c + load_inside(residual, o + 2 * filters * images, right > 2)
+                    d = d + load_inside(residual, o + 3 * filters * images, right > 3)
                 if flags & RELU:
                     a, b = select(a <= 0.0, 0.0, a), select(b <= 0.0, 0.0, b)
                     c, d = select(c <= 0.0, 0.0, c), select(d <= 0.0, 0.0, d)
-                o = (((p + i) * outputs_w + q) * filters + k) * images + start
                 store(y, o, a)
                 if right > 1:
                     store(y, o + filters * images, b)

@@ -15,6 +15,7 @@ ROOMS = (
     "pool",
     "softmax",
     "norm",
+    "fold",
     "dropout",
     "step",
 )
