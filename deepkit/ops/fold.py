@@ -7,7 +7,7 @@ from typing import Any
 from ..card import Shape, ShapeError, op, positive, sample
 from ..tape import Tensor
 from .elementwise import sqrt
-from .norm import by_formula
+from .formula import by_formula
 from .shape import reshape
 
 
