@@ -44,30 +44,44 @@ def _forward(
     groups: size, flags: size,
 ):  # fmt: skip
     inside, some = channels // groups, filters // groups
-    middle = first_output(0, stride_w, left)  # outputs of a row whose taps are all inside
+    side_by_side = groups == 1 and dilation_w == 1  # the taps of a row, with all their channels
+    upper = first_output(0, stride_h, top)  # outputs whose taps are all inside: from here on
+    lower = last_output((rows - 1) * dilation_h, stride_h, top, height, outputs_h)
+    middle = first_output(0, stride_w, left)
     middle_end = last_output((columns - 1) * dilation_w, stride_w, left, width, outputs_w)
-    for row in range(t * count * outputs_h // n, (t + 1) * count * outputs_h // n):
+    row, row_end = t * count * outputs_h // n, (t + 1) * count * outputs_h // n
+    while row < row_end:
         image, p = row // outputs_h, row % outputs_h
+        down = min(lower - p, row_end - row) if upper <= p < lower else 1
         h = p * stride_h - top
         r = first_tap(h, dilation_h)
         r_count = last_tap(h, dilation_h, rows, height) - r
         line = at(x, (image * height + h + r * dilation_h) * width * channels)
         q = 0
         while q < outputs_w:
-            together = middle_end - q if middle <= q < middle_end else 1
+            across = middle_end - q if middle <= q < middle_end else 1
             v = q * stride_w - left
             s = first_tap(v, dilation_w)
             s_count = last_tap(v, dilation_w, columns, width) - s
+            long = inside * s_count if side_by_side else inside
+            s_count = 1 if side_by_side else s_count
+            a_down, y_down = stride_h * width * channels, outputs_w * filters
+            a_step, y_step = stride_w * channels, filters
+            lines, together = down, across
+            if across == 1:  # at the edges the outputs of a panel lie below each other
+                a_step, y_step, lines, together = a_down, y_down, 1, down
             for group in range(groups):
                 tap = (group * rows + r) * columns + s
                 k = group * some
-                panel(at(line, (v + s * dilation_w) * channels + group * inside),
-                      at(turned, tap * inside * some),
-                      at(y, (row * outputs_w + q) * filters + k), at(bias, k), together, some,
-                      r_count, dilation_h * width * channels, columns * inside * some,
-                      s_count, dilation_w * channels, inside * some,
-                      inside, 1, some, stride_w * channels, filters, flags)  # fmt: skip
-            q += together
+                for i in range(lines):
+                    panel(at(line, i * a_down + (v + s * dilation_w) * channels + group * inside),
+                          at(turned, tap * inside * some),
+                          at(y, i * y_down + (row * outputs_w + q) * filters + k), at(bias, k),
+                          together, some, r_count, dilation_h * width * channels,
+                          columns * inside * some, s_count, dilation_w * channels, inside * some,
+                          long, 1, some, a_step, y_step, flags)  # fmt: skip
+            q += across
+        row += down
 
 
 def turn(turned: Any, w: Any, groups: int) -> None:
