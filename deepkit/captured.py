@@ -37,7 +37,8 @@ def _key(tree: Any, found: list[Tensor]) -> Any:
         found.append(tree)
         if is_state(tree):
             return (tree.backend.name, tree.dtype, tree)  # equal as a key if it is the same one
-        return (tree.shape, tree.dtype, tree.layout, tree.backend.name, tree._requires_grad)
+        grads = tree._requires_grad, tree._has_grad
+        return (tree.shape, tree.dtype, tree.layout, tree.backend.name, *grads)
     if isinstance(tree, list | tuple):
         return (type(tree), *[_key(v, found) for v in tree])
     if isinstance(tree, dict):

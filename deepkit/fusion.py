@@ -10,6 +10,7 @@ operation to where its operands are at hand, and leaves its arithmetic as it is.
     relu_pool    max-pool backward -> relu backward                      the other way round: relu
                  looks at the pooled values, a quarter of them
     relu_norm    relu backward -> batch norm backward                    is one launch
+    assign       anything -> assign                                      writes where it is kept
 """
 
 from __future__ import annotations
@@ -139,11 +140,30 @@ def relu_norm(launches: Launches, facts: Facts) -> Launches:
     return [launch for i, launch in enumerate(found) if i not in gone]
 
 
+def assign(launches: Launches, facts: Facts) -> Launches:
+    """What is assigned to memory that stays, such as a gradient, is written there at once."""
+    found, gone = list(launches), set()
+    source = {id(t.buffer): i for i, launch in enumerate(launches) for t in launch.outs}
+    for j, launch in enumerate(launches):
+        x, y = launch.ins if launch.name == "assign_" else (None, None)
+        if x is None or y is None or x.layout is not None or y.layout is not None:
+            continue
+        i = source.get(id(y.buffer))
+        if i is None or facts.only_reader(y) != j or x.dtype != y.dtype or not facts.free(x, i, j):
+            continue
+        if any(same(t, y) for t in launches[i].outs):
+            outs = tuple([x if same(t, y) else t for t in found[i].outs])
+            found[i] = changed(found[i], outs=outs)
+            gone.add(j)
+    return [launch for i, launch in enumerate(found) if i not in gone]
+
+
 PASSES: dict[str, Callable[[Launches, Facts], Launches]] = {
     "activation": activation,
     "residual": residual,
     "relu_pool": relu_pool,
     "relu_norm": relu_norm,
+    "assign": assign,
     "batch_norm": inference.batch_norm,
     "fast": inference.fast,
     "layout": inference.layout,

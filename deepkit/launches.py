@@ -21,6 +21,7 @@ class Facts:
         untouchable: Iterable[Buffer],
         changing: Collection[int] | None = None,
     ) -> None:
+        self.launches = launches
         self.readers: dict[int, list[int]] = {}
         self.writers: dict[int, list[int]] = {}
         self.untouchable = {id(b) for b in untouchable}
@@ -74,6 +75,17 @@ class Facts:
     def unchanged(self, t: Tensor | None, i: int, k: int) -> bool:
         """Whether no launch between numbers i and k writes `t`."""
         return t is None or not any(i < w < k for w in self.writers.get(id(t.buffer), ()))
+
+    def free(self, x: Tensor, i: int, k: int) -> bool:
+        """Whether no launch from number i on and before k reads or writes any byte of `x`."""
+        key = id(x.buffer)
+        near = {n for n in (*self.readers.get(key, ()), *self.writers.get(key, ())) if i <= n < k}
+        return not any(
+            t.buffer is x.buffer and x.backend.overlap(t.array, x.array)
+            for n in near
+            for t in (*self.launches[n].outs, *self.launches[n].ins, *self.launches[n].scratch)
+            if t is not None
+        )
 
     def may_move(self, launch: Launch, i: int, k: int) -> bool:
         """Whether launch number i may as well run right before number k: nothing in between

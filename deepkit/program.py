@@ -134,7 +134,7 @@ class Program:
         self.written = list({id(b): b for b in log.written}.values())
         self.graded = [(t, t._has_grad) for t in log.graded.values()]
         self.line = ""  # about it, among the programs of a step
-        buffers, self.pieces = _lifetimes(launches, leaves(result))
+        buffers, self.pieces = _lifetimes(launches, leaves(result), log.birth)
         self.offsets, self.peak = plan(self.pieces) if self.pieces else ([], 0)
         self.bound = lower_bound(self.pieces)
         self.arena = self.backend.memory(self.peak)
@@ -175,7 +175,10 @@ class Program:
                         log.depends(x, "buffer", x.buffer)
                     x.twin = None  # a copy in another layout that only this run has made
         log.depends(Log, "structure", Log.structure)
-        self.guards, self.stamp = list(log.guards.values()), Log.stamp
+        for t in inputs:  # the key of a program says which arguments come with a gradient
+            if not is_state(t):
+                log.guards.pop((id(t), "_has_grad"), None)
+        self.guards, self.stamp = list(log.guards.values()), -1  # the step may have changed some
         self.containers = list(log.containers.values())
         self.replay = self.backend.bind([step(launch) for launch in launches])
         self.prepare = self.backend.bind([step(launch) for launch in ahead]) if ahead else None
@@ -304,16 +307,17 @@ def _only_backend(launches: Sequence[Launch], inputs: Sequence[Tensor]) -> Backe
 
 
 def _lifetimes(
-    launches: Sequence[Launch], results: Sequence[Tensor]
+    launches: Sequence[Launch], results: Sequence[Tensor], since: int
 ) -> tuple[list[Buffer], list[Piece]]:
-    """The buffers to which launches gave birth, and from when to when they live."""
+    """The buffers to which launches gave birth, and from when to when they live.  Memory that is
+    older than `since` is none of them: a launch may write into state."""
     buffers: dict[int, Buffer] = {}
     sizes: dict[int, int] = {}
     born: dict[int, int] = {}
     dies: dict[int, int] = {}
     for i, launch in enumerate(launches):
         for t in (*launch.outs, *launch.scratch):
-            if id(t.buffer) not in born:
+            if id(t.buffer) not in born and t.buffer.birth > since:
                 buffers[id(t.buffer)], born[id(t.buffer)] = t.buffer, i
                 sizes[id(t.buffer)] = nbytes(t)
         for used in (*launch.outs, *launch.scratch, *launch.ins):

@@ -267,9 +267,7 @@ class Tensor(Methods):
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is None:
-            if self._has_grad or mode.log is not None:
-                registry["fill_"](self.own_grad(), value=0.0)  # replays need memory that stays
-            self.has_grad = False
+            self.has_grad = False  # the memory stays, for captured steps, and is overwritten
             return
         if value.shape != self.shape:
             raise ValueError(f"grad: expected shape {self.shape}, not {value.shape}")
@@ -410,7 +408,8 @@ class Tensor(Methods):
             gradient = Tensor(array, self.backend, values.shape, self.dtype)
         found = sweep((self,), (gradient,), create_graph=False)
         for leaf, g in found.items():
-            registry["accumulate_"](leaf.own_grad(), g)
+            write = registry["accumulate_" if leaf.has_grad else "assign_"]
+            write(leaf.own_grad(), g)
 
     def __repr__(self) -> str:
         extra = ", requires_grad=True" if self.requires_grad else ""

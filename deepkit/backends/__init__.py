@@ -246,6 +246,10 @@ class Backend:
         """The same memory under another shape (C order, or a layout that allows it)."""
         return array.reshape(shape)
 
+    def overlap(self, a: Any, b: Any) -> bool:
+        """Whether two arrays in C order share any byte."""
+        return np.may_share_memory(a, b)
+
     # layouts ----------------------------------------------------------------------------------
     def arrange(
         self,

@@ -21,7 +21,7 @@ import numpy as np
 from ..backends import ALIGNMENT, Backend, current
 from ..random import host_generator
 from ..spellings import missing
-from ..tape import Buffer, Log, Tensor, mode, registry
+from ..tape import Buffer, Log, Tensor, mode
 
 Draw = Callable[[tuple[int, ...], np.random.Generator, np.dtype], np.ndarray]
 
@@ -278,11 +278,8 @@ def runs(params: Iterable[Tensor]) -> list[Run]:
 
 
 def zero_gradients(found: Iterable[Run]) -> None:
-    """As if no backward pass had been: the memory stays, for captured steps, and holds zeros."""
+    """As if no backward pass had been: the memory stays, and the next one overwrites it."""
     for run in found:
-        made = run.params[0]._grad is not None if run.arena is None else run.arena.gradients
-        if made or mode.log is not None:
-            registry["fill_"](run.gradients, value=0.0)
         for p in run.params:
             p.has_grad = False
             if mode.log is not None:

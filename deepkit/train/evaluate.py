@@ -118,7 +118,8 @@ def predict(
     def step(x: Tensor) -> Tensor:
         return logits_of(model(x if normalize is None else normalize(x)))
 
-    run, device = captured(step) if capture else step, device_of(model)
+    run = captured(step, fuse="exact") if capture else step
+    device = device_of(model)
     if normalize is not None and device is not None:
         normalize.to(device)
     with testing(model), no_grad():
@@ -141,7 +142,7 @@ class Tester:
             output = model(x if normalize is None else normalize(x))
             return loss(output, y), count_correct(output, y), logits_of(output)
 
-        self.step = captured(step) if capture else step
+        self.step = captured(step, fuse="exact") if capture else step
 
     def __call__(
         self,

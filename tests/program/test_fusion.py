@@ -90,6 +90,8 @@ def test_each_pass_finds_its_pattern(device):
     masked = trained(Block, ("activation", "relu_norm"), (17,))[2]
     assert masked.count("relu_dx") == plain.count("relu_dx") - 1
     assert "relu" not in trained(Block, True, (17,))[2]
+    assert plain.count("assign_") == len(list(Block().parameters()))
+    assert "assign_" not in trained(Block, "assign", (17,))[2]
 
 
 def both(step, *arguments):
@@ -205,6 +207,79 @@ def test_the_mask_of_a_summand_stays_where_it_is(device):
         return (dk.grad((max_pool2d(relu(x) + r, 2) * 3.0).sum(), x),)
 
     assert both(step, x, r).count("relu_dx") == 1
+
+
+@EVERY
+def test_what_is_assigned_to_is_written_at_once_only_where_nobody_looks_in_between(device):
+    w, x = dk.ones(4, 3), dk.randn(4, 3)
+
+    def alone(x):
+        dk.ops.assign_(w, x * 2.0)
+        return (w + 0.0,)
+
+    def made_of_itself(x):  # by way of a sum, which reads w before the product is there
+        dk.ops.assign_(w, (w + x) * 0.5)
+        return (w + 0.0,)
+
+    def again(x):
+        dk.ops.assign_(w, x * 2.0)
+        dk.ops.assign_(w, x * 3.0)
+        return (w + 0.0,)
+
+    def read_by_its_source(x):
+        dk.ops.assign_(w, w * x)
+        return (w + 0.0,)
+
+    def read_before(x):
+        y, old = x * 2.0, w + 1.0
+        dk.ops.assign_(w, y)
+        return old, w + 0.0
+
+    def read_after(x):
+        y = x * 2.0
+        dk.ops.assign_(w, y)
+        return y + w, w + 0.0
+
+    def written_before(x):
+        y = x * 2.0
+        dk.ops.fill_(w, value=7.0)
+        z = w + y
+        dk.ops.assign_(w, y)
+        return z, w + 0.0
+
+    def returned(x):
+        y = x * 2.0
+        dk.ops.assign_(w, y)
+        return (y,)
+
+    at_once = (alone, made_of_itself, again)
+    for step in (*at_once, read_by_its_source, read_before, read_after, written_before, returned):
+        run, seen = dk.capture(step, fuse="assign"), []
+        for call in (step, run):
+            w.write(np.ones((4, 3)))
+            seen.append([[t.numpy() for t in (*call(x + float(k)), w)] for k in range(3)])
+        np.testing.assert_array_equal(*seen, err_msg=step.__name__)
+        assert ("assign_" not in names(run)) == (step in at_once), step.__name__
+
+
+def test_neighbours_in_flat_memory_do_not_stand_in_each_others_way():
+    with dk.device("numba"):
+        model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), dk.randn(5, 3)
+
+        def step(x):
+            model.zero_grad()
+            model(x).sum().backward()
+            (model(x) ** 2).sum().backward()
+
+        run = dk.capture(step)
+        step(x)
+        want = [p.grad.numpy() for p in model.parameters()]
+        for _ in range(3):
+            run(x)
+            for p, g in zip(model.parameters(), want, strict=True):
+                np.testing.assert_array_equal(p.grad.numpy(), g)
+        assert "assign_" not in names(run)
+        assert names(run).count("accumulate_") == 4  # what the second pass adds
 
 
 def test_an_unknown_pass_is_refused():
