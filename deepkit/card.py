@@ -22,6 +22,7 @@ import numpy as np
 Shape = tuple[int, ...]
 
 registry: dict[str, Any] = {}  # every op by its name
+WHOLE = (int, np.integer)  # types of whole numbers; a union takes longer to ask
 
 
 class ShapeError(ValueError):
@@ -35,7 +36,7 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     given = axis if isinstance(axis, tuple | list) else (axis,)
     found = []
     for a in given:
-        if not isinstance(a, int | np.integer) or not -ndim <= a < ndim:
+        if not isinstance(a, WHOLE) or not -ndim <= a < ndim:
             raise ShapeError(f"{name}: axis {a} does not exist in a tensor of {ndim} axes")
         found.append(int(a) % ndim)
     if len(set(found)) != len(found):
@@ -276,6 +277,7 @@ class Card:
         self.inplace = tuple(i for i, operand in enumerate(self.ins) if operand.inplace)
         self.variadic = any(o.many for o in self.ins)
         self.elementwise = any(o.elementwise for o in self.ins) and not self.variadic
+        self.batched = any(o.batched for o in (*self.ins, *self.outs))
         self._shape = shape
         self.grads, self.together, self.incoming = tuple(grads), together, incoming
         self.differentiable = bool(grads) or together is not None

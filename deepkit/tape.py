@@ -124,7 +124,8 @@ class Op(Card):
         for t in ins:
             if t is not None and t.backend is not backend:
                 backend = self._common_backend(ins)
-        shapes = self.shape(*[None if t is None else t.shape for t in ins], **params)
+        given = [None if t is None else t.shape for t in ins]
+        shapes = self.shape(*given, **params)
         call = None
         if self.differentiable and mode.grad:
             for t in ins:
@@ -135,7 +136,7 @@ class Op(Card):
         if self.view:
             outs = (self._view(backend, ins[0], shapes[0]),)
         else:
-            outs = self._launch(backend, ins, shapes, params)
+            outs = self._launch(backend, ins, given, shapes, params)
         if call is not None:
             if len(outs) == 1 and outs[0].dtype.kind == "f":
                 out = outs[0]
@@ -179,19 +180,28 @@ class Op(Card):
         return Tensor(array, backend, shape, x.dtype, x.layout, x.buffer)
 
     def _launch(
-        self, backend: Backend, ins: tuple, shapes: Sequence[tuple[int, ...]], params: dict
+        self,
+        backend: Backend,
+        ins: tuple,
+        given: Sequence[tuple[int, ...] | None],
+        shapes: Sequence[tuple[int, ...]],
+        params: dict,
     ) -> tuple[Tensor, ...]:
         dtypes = self.dtype(*[None if t is None else t.dtype for t in ins], **params)
         layouts: Sequence[Any] = (None,) * len(shapes)
         if backend.arranges:
-            ins, layouts = self._arrange(backend, ins, shapes, params)
+            there = tuple([None if t is None else t.layout for t in ins])
+            wanted, layouts = backend.arrange(self, given, there, shapes, params)
+            if wanted != there:
+                ins = tuple([
+                    t if t is None else arranged(t, layout)
+                    for t, layout in zip(ins, wanted, strict=True)
+                ])  # fmt: skip
         try:
-            outs = tuple(
-                [
-                    Tensor(backend.empty(s, d, layout), backend, s, d, layout)
-                    for s, d, layout in zip(shapes, dtypes, layouts, strict=True)
-                ]
-            )
+            outs = tuple([
+                Tensor(backend.empty(s, d, layout), backend, s, d, layout)
+                for s, d, layout in zip(shapes, dtypes, layouts, strict=True)
+            ])  # fmt: skip
         except ValueError:  # beyond what can be addressed, not just beyond this machine's memory
             raise ShapeError(f"{self.called}: {shapes[0]} is too large for any memory") from None
         if self.inplace and mode.log is not None:
@@ -205,21 +215,6 @@ class Op(Card):
                 if mode.log is not None:
                     mode.log.written.append(ins[i].buffer)
         return outs
-
-    def _arrange(
-        self, backend: Backend, ins: tuple, shapes: Sequence[tuple[int, ...]], params: dict
-    ) -> tuple[tuple, Sequence[Any]]:
-        wanted, given = backend.arrange(
-            self,
-            [None if t is None else t.shape for t in ins],
-            [None if t is None else t.layout for t in ins],
-            shapes,
-            params,
-        )
-        arranged_ins = [
-            t if t is None else arranged(t, layout) for t, layout in zip(ins, wanted, strict=True)
-        ]
-        return tuple(arranged_ins), given
 
 
 def launch(name: str, backend: Backend, outs: tuple, ins: tuple, params: dict) -> None:

@@ -49,11 +49,10 @@ class NumbaBackend(Backend):
         return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
-        count = self.nbytes(shape, dtype, layout)
-        raw = np.empty(count + ALIGNMENT, np.uint8)
-        start = -self.launch.address_of(raw) % ALIGNMENT
-        flat = raw[start : start + count].view(dtype)
-        return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
+        stored = shape if layout is None else (self.lanes.elements(shape),)
+        raw = np.empty(math.prod(stored) * dtype.itemsize + ALIGNMENT, np.uint8)
+        array = np.ndarray(stored, dtype, raw, -self.launch.address_of(raw) % ALIGNMENT)
+        return array if layout is None else self.lanes.Lanes(array, shape)
 
     def upload(self, values: np.ndarray) -> Any:
         out = self.empty(values.shape, values.dtype)

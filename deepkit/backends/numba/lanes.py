@@ -216,16 +216,14 @@ def arrangement(
     alone; everything else is in C order.
     """
     plain_in, plain_out = (None,) * len(shapes), (None,) * len(out_shapes)
+    special = _KEEPS_LANES.get(op.name)
+    if LANES not in layouts and (op.elementwise or special is not None or not op.batched):
+        return plain_in, plain_out
     if op.elementwise:
         return _elementwise(op, shapes, layouts, out_shapes, plain_in, plain_out)
-    special = _KEEPS_LANES.get(op.name)
     if special is not None:
-        if layouts and any(layout == LANES for layout in layouts):
-            kept = special(shapes, layouts, out_shapes, params)
-            if kept is not None:
-                return kept
-        return plain_in, plain_out
-    if any(o.batched for o in op.ins) or any(o.batched for o in op.outs):
+        return special(shapes, layouts, out_shapes, params) or (plain_in, plain_out)
+    if op.batched:
         if op.name in _AS_THEY_COME and layouts[_AS_THEY_COME[op.name]] is None:
             return plain_in, plain_out
         if _along_batch(op, shapes, params) or _few(op, shapes, params):

@@ -51,6 +51,7 @@ class Kernel:
         self.function, self.name = function, function.__name__
         names = function.__code__.co_varnames[2 : function.__code__.co_argcount]
         self.kinds = [function.__annotations__[name] for name in names]
+        self.pointers = [i for i, kind in enumerate(self.kinds) if kind.endswith("ptr")]
         self.floats = [i for i, kind in enumerate(self.kinds) if kind == "flt"]
         assert len(names) <= MOST_ARGUMENTS, f"{self.name} takes {len(names)} arguments"
         self.addresses: dict[str, int] = {}
@@ -83,9 +84,9 @@ class _Step:
     """A list of one launch, to be written and walked again and again."""
 
     def __init__(self) -> None:
-        self.block = np.zeros(MOST_ARGUMENTS, np.int64)
-        self.words = np.array([0, self.block.ctypes.data, 1, 0], np.int64)
+        self.words = np.zeros(threads.STEP_WORDS + MOST_ARGUMENTS, np.int64)
         self.address = self.words.ctypes.data
+        self.block = self.address + 8 * threads.STEP_WORDS  # the arguments lie behind
 
 
 class _State(threading.local):
@@ -98,6 +99,7 @@ _state = _State()
 
 
 _byte_of: Any = ctypes.c_char.from_buffer
+_PACKED = [struct.Struct(f"{threads.STEP_WORDS + k}q") for k in range(MOST_ARGUMENTS + 1)]
 
 
 def address_of(array: np.ndarray) -> int:
@@ -125,34 +127,31 @@ def launch(
     than it was captured with keeps its scratch.  While a program is bound, the launch is only
     written down.
     """
-    words, elements = [], 0
-    for a in args:
-        kind = type(a)
-        if kind is int:
-            words.append(a)
-        elif kind is float:
-            words.append(bits(a))
-        elif a is None:
-            words.append(0)
-        elif kind is np.ndarray:
-            words.append(address_of(a))
+    words, elements = list(args), 0
+    for i in kernel.pointers:
+        a = words[i]
+        if a.__class__ is np.ndarray:
+            words[i] = address_of(a)
             elements += a.size
+        elif a is None:
+            words[i] = 0
         else:
-            words.append(a.address)
+            words[i] = a.address
             elements += a.lanes * a.inner
-    target = kernel.address(
-        _NAMES.get(dtype.char) or (dtype.str[1:] if dtype.kind == "f" else "f4")
-    )
+    for i in kernel.floats:
+        if words[i].__class__ is float:  # a kernel of integers gets one
+            words[i] = bits(words[i])
+    real = _NAMES.get(dtype.char) or (dtype.str[1:] if dtype.kind == "f" else "f4")
+    target = kernel.addresses.get(real) or kernel.address(real)
     halves = 2 * (elements if work is None else work) // GRAIN
-    wanted = max(1, min(threads.count(), math.isqrt(halves)))
+    wanted = 1 if halves < 4 else min(threads.count(), math.isqrt(halves))
     if most is not None:
         wanted = min(wanted, most)
     if _state.recording is not None:
         _state.recording.append((target, words, wanted))
         return
     step = _state.spare.pop() if _state.spare else _Step()
-    step.block[: len(words)] = words
-    step.words[0], step.words[2] = target, wanted
+    _PACKED[len(words)].pack_into(step.words, 0, target, step.block, wanted, 0, *words)
     threads.run(step.address, 1, wanted)
     _state.spare.append(step)
 
