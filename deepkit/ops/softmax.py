@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..card import Shape, ShapeError, axes_of, integers, normal, op, probabilities, sample
+from ..card import WHOLE, Shape, ShapeError, axes_of, integers, normal, op, probabilities, sample
 from ..tape import Tensor, look
 from .common import elements, operands, tensor_in, tensor_on
 from .elementwise import abs, astype, equal, exp, full_like, softplus, where
@@ -14,6 +14,7 @@ from .reduce import mean
 from .reduce import sum as sum_over
 
 INT = np.dtype(np.int64)
+UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 REDUCTIONS = ("mean", "sum", "none")
 
 # softmax ------------------------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def _same_shapes(name: str) -> Any:
 
 
 def _one_axis(name: str, x: Tensor, axis: Any) -> int:
-    if not isinstance(axis, int | np.integer) or x.ndim == 0:
+    if not isinstance(axis, WHOLE) or x.ndim == 0:
         raise ShapeError(f"{name}: expected one axis of a tensor with axes, not axis {axis!r}")
     return axes_of(name, axis, x.ndim)[0]
 
@@ -243,7 +244,7 @@ def _labels(name: str, labels: Any, classes: int) -> Tensor:
     labels = tensor_in(name, labels, "target")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels must be integers, not {labels.dtype}")
-    plain = np.dtype(f"u{labels.dtype.itemsize}")
+    plain = UNSIGNED[labels.dtype.itemsize]
     bound = min(classes, 2 ** (8 * plain.itemsize - (labels.dtype.kind == "i")))
 
     def check(values: np.ndarray) -> None:

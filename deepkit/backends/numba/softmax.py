@@ -4,11 +4,14 @@
     part of a row                 the row's registers, then lanes      C order, the last axis
     neighbours of other axes      the steps of the axis                C order, any other axis
     images                        the steps of the axis                lanes
+    rows, up to 16 of them        the steps of the axis                C order, a short last axis
 
 A *strip* is `length` steps of up to 64 neighbours, walked with four registers abreast as far as
 they are filled, and one at a time beyond (`_parts`).  A row of C order is a strip one vector wide
 whose steps are its parts; its lanes are combined at the end, and at step j there are `slope` * j
 fewer elements left, so that the last vector may be partly filled.
+
+Short rows, as of ten classes, are turned on the stack, so that 16 of them are a strip.
 
 A strip is walked several times: for its largest numbers, for the sum of powers, to be written.  It
 is read from memory once, since it fits the cache, unless it is very long.
@@ -23,7 +26,7 @@ import numba
 
 from .. import scratch
 from .functions import exp, log
-from .lanes import Lanes, chunk_width
+from .lanes import Lanes, chunk_width, transpose
 from .launch import flt, i64ptr, kernel, launch, ptr, size
 from .rows import like, number, tile, wide_tile
 from .simd import at, vector_lanes
@@ -42,6 +45,8 @@ from .vector import (
     store_first,
 )
 
+LANES, TURNED = 1, 2  # arrangements of strips; 0: C order as it is
+SHORT = 16  # rows that are turned together, and their length at most: a tile is their square
 LOG = 1  # the logarithm of the softmax instead
 BLOCK = 32  # so many powers are added up before their sum joins the large one
 
@@ -49,10 +54,12 @@ BLOCK = 32  # so many powers are added up before their sum joins the large one
 
 
 @numba.njit
-def _strip(task, columns, batched, outer, length, inner):
+def _strip(task, columns, arrangement, outer, length, inner):
     """Of strip number `task`: where it begins, its columns, the elements from step to step; a row
     of C order has 0 columns."""
-    if batched:
+    if arrangement == TURNED:
+        return SHORT * task * length, SHORT, SHORT
+    if arrangement == LANES:
         positions = outer * inner
         first = 64 * (task // positions)
         width = chunk_width(first, columns)
@@ -152,29 +159,48 @@ def _softmax_dx(unit, dx, g, y, part, op):
                 store_first(dx, place, count, (arrived - total) * result)
 
 
+@numba.njit
+def _turn(turned, x, task, rows, length):
+    """The rows of a strip into a tile, [step][row]."""
+    some = min(SHORT, rows - SHORT * task)
+    transpose(turned, SHORT, at(x, SHORT * task * length), length, some, length)
+
+
+@numba.njit
+def _turn_back(y, turned, task, rows, length):
+    some = min(SHORT, rows - SHORT * task)
+    transpose(at(y, SHORT * task * length), length, turned, SHORT, length, some)
+
+
 @kernel
 def _forward(
-    t, n, y: ptr, x: ptr, op: size, strips: size, columns: size, batched: size, outer: size,
+    t, n, y: ptr, x: ptr, op: size, strips: size, columns: size, arrangement: size, outer: size,
     length: size, inner: size,
 ):  # fmt: skip
-    peaks, totals = tile(x), tile(x)
+    peaks, totals, turned = tile(x), tile(x), tile(x)
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, width, step = _strip(task, columns, batched, outer, length, inner)
+        start, width, step = _strip(task, columns, arrangement, outer, length, inner)
         wide, narrow = _parts(x, width, step, length)
+        source, target = at(x, start), at(y, start)
+        if arrangement == TURNED:
+            _turn(turned, x, task, outer, length)
+            source, target = turned, turned
         if wide[0] > 0:
-            _softmax(four(x), at(y, start), at(x, start), peaks, totals, wide, op)
+            _softmax(four(x), target, source, peaks, totals, wide, op)
         if narrow[0] > 0:
-            start += wide[0]
-            _softmax(one(x), at(y, start), at(x, start), peaks, totals, narrow, op)
+            some = wide[0]
+            _softmax(one(x), at(target, some), at(source, some), peaks, totals, narrow, op)
+        if arrangement == TURNED:
+            _turn_back(y, turned, task, outer, length)
 
 
 @kernel
 def _backward(
-    t, n, dx: ptr, g: ptr, y: ptr, op: size, strips: size, columns: size, batched: size,
+    t, n, dx: ptr, g: ptr, y: ptr, op: size, strips: size, columns: size, arrangement: size,
     outer: size, length: size, inner: size,
 ):  # fmt: skip
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, width, step = _strip(task, columns, batched, outer, length, inner)
+        start, width, step = _strip(task, columns, arrangement, outer, length, inner)
         wide, narrow = _parts(g, width, step, length)
         if wide[0] > 0:
             _softmax_dx(four(g), at(dx, start), at(g, start), at(y, start), wide, op)
@@ -183,13 +209,15 @@ def _backward(
             _softmax_dx(one(g), at(dx, start), at(g, start), at(y, start), narrow, op)
 
 
-def _sizes(x: Any, axis: int) -> tuple[int, ...]:
-    """strips, columns, batched, outer, length, inner: see `_strip`."""
+def _sizes(x: Any, axis: int, turn: bool = True) -> tuple[int, ...]:
+    """strips, columns, arrangement, outer, length, inner: see `_strip`."""
     length, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     if isinstance(x, Lanes):
         outer = math.prod(x.shape[1:axis])
-        return -(-x.lanes // 64) * outer * inner, x.lanes, 1, outer, length, inner
+        return -(-x.lanes // 64) * outer * inner, x.lanes, LANES, outer, length, inner
     outer = math.prod(x.shape[:axis])
+    if turn and inner == 1 and length <= SHORT:
+        return -(-outer // SHORT), 0, TURNED, outer, length, inner
     return outer * (1 if inner == 1 else -(-inner // 64)), 0, 0, outer, length, inner
 
 
@@ -205,12 +233,12 @@ def log_softmax(y: Any, x: Any, *, axis: int) -> None:
 
 def softmax_dx(dx: Any, g: Any, y: Any, *, axis: int) -> None:
     if y.size:
-        launch(_backward, y.dtype, dx, g, y, 0, *_sizes(y, axis))
+        launch(_backward, y.dtype, dx, g, y, 0, *_sizes(y, axis, turn=False))
 
 
 def log_softmax_dx(dx: Any, g: Any, y: Any, *, axis: int) -> None:
     if y.size:
-        launch(_backward, y.dtype, dx, g, y, LOG, *_sizes(y, axis))
+        launch(_backward, y.dtype, dx, g, y, LOG, *_sizes(y, axis, turn=False))
 
 
 # cross entropy ------------------------------------------------------------------------------------
@@ -240,29 +268,27 @@ def _strip_powers(y, totals, peaks, x, wide, narrow, keep):
 
 
 @numba.njit
-def _mean(loss, count, divisor):
-    """The sum of all losses / divisor: 64 partial sums in float64."""
-    sums = wide_tile(loss)
+def _clear(sums):
     for i in range(64):
         sums[i] = 0.0
-    whole = count // 64 * 64
-    for start in range(0, whole, 64):
-        for i in range(64):
-            sums[i] += loss[start + i]
-    for i in range(count - whole):
-        sums[i] += loss[whole + i]
-    total = 0.0
-    for i in range(64):
-        total += sums[i]
-    return total / divisor
 
 
 @numba.njit
-def _row(task, i, width, positions):
+def _added(sums):
+    """The 64 partial sums, in float64, in one."""
+    total = 0.0
+    for i in range(64):
+        total += sums[i]
+    return total
+
+
+@numba.njit
+def _row(task, i, arrangement, width, positions):
     """Of column i of a strip of classes: its image, the number of its row in C order, and where
-    its label is.  In C order all rows belong to one image."""
-    if width == 0:
-        return 0, task, task
+    its label is.  In C order all rows belong to one image, number 0, and what is no row to 1."""
+    if arrangement != LANES:
+        row = task + i if arrangement == 0 else SHORT * task + i
+        return 0 if row < positions else 1, row, row
     first, position = 64 * (task // positions), task % positions
     image = first + i
     return image, image * positions + position, first * positions + position * width + i
@@ -278,18 +304,23 @@ def _class(label, classes, i, width, step):
 @kernel
 def _losses(
     t, n, loss: ptr, x: ptr, labels: i64ptr, count: size, strips: size, lanes: size,
-    batched: size, positions: size, classes: size, smoothing: flt, y: ptr, divisor: size,
+    arrangement: size, positions: size, classes: size, smoothing: flt, y: ptr, divisor: size,
 ):  # fmt: skip
     """loss[row] = (s - 1) z_label - s/C sum z + ln sum e^z, z = x - max x.
 
-    With a divisor, and in one thread: y = sum of losses / divisor.
+    With a divisor, and in one thread: y = sum of losses / divisor, and no loss is kept.
     """
-    peaks, totals, sums = tile(x), tile(x), tile(x)
+    peaks, totals, sums, turned = tile(x), tile(x), tile(x), tile(x)
+    whole = wide_tile(x)
+    _clear(whole)
     s = number(x, smoothing)
     share = s / like(x, classes)
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, width, step = _strip(task, lanes, batched, positions, classes, 1)
+        start, width, step = _strip(task, lanes, arrangement, positions, classes, 1)
         source = at(x, start)
+        if arrangement == TURNED:
+            _turn(turned, x, task, positions, classes)
+            source = turned
         wide, narrow = _parts(x, width, step, classes)
         _strip_powers(totals, totals, peaks, source, wide, narrow, False)
         if s > 0:
@@ -300,46 +331,60 @@ def _losses(
             base = log(load_as(one(x), totals, i))
             store(totals, i, base - share * load_as(one(x), sums, i) if s > 0 else base)
         for i in range(max(width, 1)):
-            image, row, place = _row(task, i, width, positions)
+            image, row, place = _row(task, i, arrangement, width, positions)
             if image < count:
                 label = labels[place]
                 inside, chosen = _class(label, classes, i, width, step)
                 value = (s - like(x, 1.0)) * (source[chosen] - peaks[i]) + totals[i]
-                loss[row] = value if inside == label else like(x, math.nan)
+                value = value if inside == label else like(x, math.nan)
+                if divisor > 0:
+                    whole[row % 64] += value
+                else:
+                    loss[row] = value
     if divisor > 0:
-        y[0] = _mean(loss, count * positions, divisor)
+        y[0] = _added(whole) / divisor
 
 
 @kernel
 def _total(t, n, y: ptr, loss: ptr, count: size, divisor: size):
-    if t == 0:
-        y[0] = _mean(loss, count, divisor)
+    """y = sum of losses / divisor, in one thread."""
+    whole = wide_tile(loss)
+    _clear(whole)
+    for start in range(0, count // 64 * 64, 64):
+        for i in range(64):
+            whole[i] += loss[start + i]
+    for i in range(count // 64 * 64, count):
+        whole[i % 64] += loss[i]
+    y[0] = _added(whole) / divisor
 
 
 def _rows(logits: Any) -> tuple[int, ...]:
-    """Images, strips, lanes, batched, positions, classes; C order is one image, many positions."""
-    strips, lanes, batched, positions, classes, _ = _sizes(logits, logits.ndim - 1)
-    return logits.shape[0] if batched else 1, strips, lanes, batched, positions, classes
-
-
-def _one_each(y: Any, logits: Any, labels: Any, *, reduction: str, **_: Any) -> list:
-    return [] if reduction == "none" else [((labels.size,), logits.dtype)]
+    """Images, strips, lanes, arrangement, positions, classes; C order is one image of many
+    positions."""
+    strips, lanes, arrangement, positions, classes, _ = _sizes(logits, logits.ndim - 1)
+    images = logits.shape[0] if arrangement == LANES else 1
+    return images, strips, lanes, arrangement, positions, classes
 
 
 ALONE = 16384  # logits that one thread handles, with their mean, sooner than two kernels in a row
+
+
+def _one_each(y: Any, logits: Any, labels: Any, *, reduction: str, **_: Any) -> list:
+    alone = reduction == "none" or logits.size <= ALONE
+    return [] if alone else [((labels.size,), logits.dtype)]
 
 
 @scratch(_one_each)
 def label_cross_entropy(
     y: Any, logits: Any, labels: Any, *, reduction: str, label_smoothing: float, scratch: Any = ()
 ) -> None:
-    rows, whole = labels.size, reduction != "none"
-    loss, divisor = scratch[0] if whole else y, rows if reduction == "mean" else 1
-    alone = whole and logits.size <= ALONE
+    rows, divisor = labels.size, labels.size if reduction == "mean" else 1
+    alone = reduction != "none" and not scratch
+    loss = scratch[0] if scratch else y
     launch(_losses, logits.dtype, loss, logits, labels, *_rows(logits), label_smoothing,
            y, divisor if alone else 0, most=1 if alone else None)  # fmt: skip
-    if whole and not alone:
-        launch(_total, logits.dtype, y, loss, rows, divisor)
+    if scratch:
+        launch(_total, logits.dtype, y, loss, rows, divisor, most=1)
 
 
 @numba.njit
@@ -357,19 +402,23 @@ def _differences(unit, dx, totals, scales, part, share):
 @kernel
 def _losses_dx(
     t, n, dx: ptr, g: ptr, x: ptr, labels: i64ptr, count: size, strips: size, lanes: size,
-    batched: size, positions: size, classes: size, smoothing: flt, one_each: size, divisor: size,
+    arrangement: size, positions: size, classes: size, smoothing: flt, one_each: size,
+    divisor: size,
 ):  # fmt: skip
     """dx = g / divisor * (softmax - q): q is 1 - s + s/C at the label, s/C elsewhere."""
-    peaks, totals, scales, right = tile(x), tile(x), tile(x), tile(x)
+    peaks, totals, scales, right, turned = tile(x), tile(x), tile(x), tile(x), tile(x)
     s = number(x, smoothing)
     share = s / like(x, classes)
     for task in range(t * strips // n, (t + 1) * strips // n):
-        start, width, step = _strip(task, lanes, batched, positions, classes, 1)
+        start, width, step = _strip(task, lanes, arrangement, positions, classes, 1)
         wide, narrow = _parts(x, width, step, classes)
-        target, columns = at(dx, start), max(width, 1)
-        _strip_powers(target, totals, peaks, at(x, start), wide, narrow, True)
+        source, target, columns = at(x, start), at(dx, start), max(width, 1)
+        if arrangement == TURNED:
+            _turn(turned, x, task, positions, classes)
+            source, target = turned, turned
+        _strip_powers(target, totals, peaks, source, wide, narrow, True)
         for i in range(columns):
-            image, row, place = _row(task, i, width, positions)
+            image, row, place = _row(task, i, arrangement, width, positions)
             totals[i] = like(x, 1.0) / totals[i]
             scales[i] = 0
             if image < count:
@@ -386,9 +435,11 @@ def _losses_dx(
         some = wide[0]
         _differences(one(x), at(target, some), at(totals, some), at(scales, some), narrow, share)
         for i in range(columns):
-            image, row, place = _row(task, i, width, positions)
+            image, row, place = _row(task, i, arrangement, width, positions)
             if image < count:
                 target[_class(labels[place], classes, i, width, step)[1]] = right[i]
+        if arrangement == TURNED:
+            _turn_back(dx, turned, task, positions, classes)
 
 
 def label_cross_entropy_dx(
