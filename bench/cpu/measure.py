@@ -24,6 +24,7 @@ TURN = 0.04  # seconds that a turn lasts, or one call
 LEAST_ROUNDS = 3
 BUSY = 0.15  # processors taken by others, from which on a measurement is doubtful
 AGREEING = 3  # calls of each contender whose results are compared
+LEFT = 1e-3  # of the largest number: what is smaller is the rest of a float32 difference
 
 
 class Contender(NamedTuple):
@@ -65,7 +66,11 @@ def timing_of(seconds: Sequence[float]) -> Timing:
 
 def agree(contenders: Sequence[Contender], tolerance: float, calls: int = AGREEING) -> None:
     """Run each some times; results must be within `tolerance` of the first one's, relative to its
-    largest number.  For a training step this follows the loss as the weights move."""
+    largest number.  For a training step this follows the loss as the weights move.
+
+    A loss of 5e-6 is what float32 leaves of log(1 + 5e-6), a multiple of 1.2e-7, so a call's
+    results are judged by no less than `LEFT` of the largest number in all calls.
+    """
     wanted: list[np.ndarray] | None = None
     for contender in contenders:
         if contender.read is None:
@@ -75,17 +80,21 @@ def agree(contenders: Sequence[Contender], tolerance: float, calls: int = AGREEI
         got = [np.asarray(contender.read(contender.step()), np.float64) for _ in range(calls)]
         if wanted is None:
             wanted, first = got, contender.name
+            least = max(LEFT * max(_largest(a) for a in wanted), 1e-30)
             continue
         for call, (a, b) in enumerate(zip(wanted, got, strict=True)):
             if a.shape != b.shape:
                 raise Disagreement(f"{contender.name} gives {b.shape}, {first} {a.shape}")
-            scale = max(float(np.max(np.abs(a), initial=0.0)), 1e-30)
-            error = float(np.max(np.abs(a - b), initial=0.0)) / scale
+            error = _largest(a - b) / max(_largest(a), least)
             if not error <= tolerance:
                 raise Disagreement(
                     f"{contender.name} is {error:.1e} away from {first} in call {call + 1}; "
                     f"{tolerance:.0e} is allowed"
                 )
+
+
+def _largest(a: np.ndarray) -> float:
+    return float(np.max(np.abs(a), initial=0.0))
 
 
 @contextmanager

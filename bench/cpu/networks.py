@@ -144,6 +144,10 @@ class Weights(NamedTuple):
     arrays: dict[str, np.ndarray]
 
     @property
+    def dtype(self) -> str:
+        return next(iter(self.arrays.values())).dtype.name
+
+    @property
     def first(self) -> list[np.ndarray]:
         """Filters (K, C, R, S); the linear layer after the images reads them as (C, H, W)."""
         image = next((x.image for x in self.network.layers if isinstance(x, Flatten)), None)

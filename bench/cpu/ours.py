@@ -28,7 +28,7 @@ def _named(device: str, how: str) -> str:
 
 
 def _model(network: Network, weights: Weights) -> Any:
-    model = deepkit_model(network)
+    model = deepkit_model(network).astype(weights.dtype)
     model.load_state_dict(weights.arrays)
     return model
 

@@ -67,7 +67,7 @@ def model_of(network: Network) -> nn.Sequential:
 
 def model_with(weights: Weights) -> nn.Sequential:
     """The network with these weights, in training mode."""
-    model = model_of(weights.network)
+    model = model_of(weights.network).to(getattr(torch, weights.dtype))
     state = {k: v for k, v in model.state_dict().items() if not k.endswith("batches_tracked")}
     values = zip(state, weights.first, strict=True)
     model.load_state_dict({name: torch.from_numpy(a) for name, a in values}, strict=False)

@@ -88,6 +88,14 @@ def test_contenders_that_agree_may_run():
     agree([counter("a", [1.0, 0.5, 0.2]), counter("b", [1.0001, 0.5, 0.2])], 1e-3)
 
 
+def test_a_loss_near_0_is_known_to_what_float32_leaves_of_it():
+    ones = 2.0**-23  # log(1 + p) is a multiple of it
+    agree([counter("a", [1.5, 3e-3, 44 * ones]), counter("b", [1.5, 3e-3, 45 * ones])], 1e-3)
+    for other in ([1.5, 3e-3, 88 * ones], [1.5, 3.02e-3, 44 * ones]):
+        with pytest.raises(Disagreement):
+            agree([counter("a", [1.5, 3e-3, 44 * ones]), counter("b", other)], 1e-3)
+
+
 @pytest.mark.parametrize("other", [[1.0, 0.5, 0.21], [1.0, 0.5, math.nan]])
 def test_a_contender_that_computes_something_else_is_named(other):
     with pytest.raises(Disagreement, match=r"b is .* away from a in call 3"):

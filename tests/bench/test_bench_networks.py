@@ -5,7 +5,7 @@ import pytest
 
 from bench.cpu import jax_peer, ours, served, torch_peer
 from bench.cpu.measure import Disagreement, agree, made
-from bench.cpu.networks import NETWORKS, Weights, batch_of
+from bench.cpu.networks import NETWORKS, Batch, Weights, batch_of
 
 SMALL = [n for n in NETWORKS if n != "vgg_small"]  # whose layers vgg_small_bn has all
 
@@ -26,6 +26,20 @@ def test_torch_has_the_same_network(name, mode):
     found, left = made(offers + others)
     assert left == []
     agree(found, 2e-4, calls=2)
+
+
+@pytest.mark.parametrize("name", ["vgg_small_bn", "resnet20"])
+def test_in_float64_a_step_is_the_same_to_all_digits(name):
+    """Over one image batch norm amplifies the rounding of float32: is it rounding alone?"""
+    weights, batch = ours.born(NETWORKS[name]), batch_of(NETWORKS[name], 1)
+    doubles = {key: np.float64(a) for key, a in weights.arrays.items()}
+    weights, batch = Weights(weights.network, doubles), Batch(np.float64(batch.x), batch.y)
+    found, _ = made([
+        ("deepkit", lambda: ours.train_step("numpy", weights, batch, capture=False)),
+        ("torch", lambda: torch_peer.train_step("torch", weights, batch, False, False)),
+    ])  # fmt: skip
+    agree(found, 1e-9)
+    assert {one.read(one.step()).dtype for one in found} == {np.dtype(np.float64)}
 
 
 def test_a_forgotten_weight_is_found_out():
