@@ -19,7 +19,7 @@ import numba
 from .functions import LN2_HIGH, LN2_LOW, artanh_rest, exp, polynomial, root, split
 from .launch import flt, kernel, ptr, size
 from .machine import HAS_FMA
-from .rows import number, tile
+from .rows import by_type, number, tile
 from .vector import (
     abreast,
     fma,
@@ -158,7 +158,7 @@ def _by_library(op, x):
 
 
 @numba.njit
-def _special(unit, op, y, x, low, high):
+def _special_of(unit, op, y, x, low, high):
     """erf, sin and cos of float32."""
     angles = tile(x)
     for i in range(low, high, lanes_of(unit)):
@@ -174,20 +174,18 @@ def _special(unit, op, y, x, low, high):
                     y[i + j] = _by_library(op, angles[j])
 
 
-def _by_type(op, y, x, low, high):
-    raise NotImplementedError
+@by_type
+def _special(op, y, x, low, high):
+    """erf, sin and cos."""
 
-
-@numba.extending.overload(_by_type)
-def _by_type_of(op, y, x, low, high):
     def double(op, y, x, low, high):
         for i in range(low, high):
             y[i] = _by_library(op, x[i])
 
     def single(op, y, x, low, high):
         middle = low + abreast(x, high - low)
-        _special(four(x), op, y, x, low, middle)
-        _special(one(x), op, y, x, middle, high)
+        _special_of(four(x), op, y, x, low, middle)
+        _special_of(one(x), op, y, x, middle, high)
 
     return double if y.dtype == numba.types.float64 else single
 
@@ -196,7 +194,7 @@ def _by_type_of(op, y, x, low, high):
 def curve(t, n, op: size, y: ptr, x: ptr, count: size, p: flt):
     low, high = t * count // n, (t + 1) * count // n
     if op in (SIN, COS, ERF):
-        _by_type(op, y, x, low, high)
+        _special(op, y, x, low, high)
     else:
         middle = low + abreast(x, high - low)
         _values(four(x), op, y, x, low, middle, number(y, p))

@@ -19,7 +19,7 @@ import numpy as np
 from . import casts, curves
 from .lanes import stored
 from .launch import flt, kernel, launch, ptr, size, u8ptr
-from .rows import NOTHING, bits_type, like, number, plan, sweep, typed, word
+from .rows import NOTHING, bits_type, by_type, like, number, plan, sweep, typed, word
 
 ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM, SHARE, COPY = range(9)
 RELU_DX, TANH_DX, SIGMOID_DX, PRELU = range(9, 13)
@@ -45,12 +45,8 @@ def _whole_power(a, b):
     return power
 
 
+@by_type
 def _power(a, b):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_power)
-def _power_of(a, b):
     if isinstance(a, numba.types.Float):
         return lambda a, b: a**b
     return lambda a, b: _whole_power(np.int64(a), np.int64(b))

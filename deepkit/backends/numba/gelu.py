@@ -16,6 +16,7 @@ import numba
 from .functions import exp, polynomial
 from .lanes import stored
 from .launch import kernel, launch, ptr, size
+from .rows import by_type
 from .vector import abreast, four, lanes_of, load_some, one, select, store_first
 
 # m(a) / t in t, within 3.2e-8: least squares, weighted again and again where the error was largest
@@ -64,12 +65,8 @@ def _slopes(unit, dx, g, x, low, high):
         )
 
 
+@by_type
 def _forward(y, x, low, high):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_forward)
-def _forward_of(y, x, low, high):
     def double(y, x, low, high):
         for i in range(low, high):
             y[i] = 0.5 * (x[i] * (1.0 + math.erf(x[i] * 0.5**0.5)))
@@ -82,12 +79,8 @@ def _forward_of(y, x, low, high):
     return double if y.dtype == numba.types.float64 else single
 
 
+@by_type
 def _backward(dx, g, x, low, high):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_backward)
-def _backward_of(dx, g, x, low, high):
     def double(dx, g, x, low, high):
         for i in range(low, high):
             below = 0.5 * (1.0 + math.erf(x[i] * 0.5**0.5))

@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 from .elementwise import broadcast_copy
 from .lanes import CHUNK, Lanes, padded
 from .launch import flt, i64ptr, kernel, launch, ptr, size
-from .rows import Shape, merged, number, strides, tile, typed, walked, wide_tile, word
+from .rows import Shape, by_type, merged, number, strides, tile, typed, walked, wide_tile, word
 from .simd import INT, at
 from .vector import abreast, add_up, four, lanes_of, load_some, one, store, widened
 
@@ -150,12 +150,8 @@ def _sum_floats(typing: Any, x: Any, count: Any) -> Any:
     return types.float64(x, types.int64), generate
 
 
+@by_type
 def _sum_run(x, count):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_sum_run)
-def _sum_run_of(x, count):
     if isinstance(x.dtype, types.Float):
         return lambda x, count: _sum_floats(x, count)
 
@@ -180,12 +176,8 @@ def _add_rows_of(unit, totals, x, low, high, stride, begin, end):
             totals[i + j] += part[j]
 
 
+@by_type
 def _add_rows(totals, x, rows, stride, count):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_add_rows)
-def _add_rows_to(totals, x, rows, stride, count):
     """totals[i] += x[i] + x[stride + i] + ..., i below count."""
     if isinstance(x.dtype, types.Float):
 
@@ -217,12 +209,8 @@ def _narrow_of(unit, x, low, high, stride, begin, end):
     return total
 
 
+@by_type
 def _sum_runs(x, runs, stride, count):
-    raise NotImplementedError
-
-
-@numba.extending.overload(_sum_runs)
-def _sum_runs_of(x, runs, stride, count):
     """The sum of x[i] + x[stride + i] + ..., i below count; runs of images side by side are added
     up lane by lane before lanes are."""
     if isinstance(x.dtype, types.Float):

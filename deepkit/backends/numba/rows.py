@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -78,6 +78,19 @@ def bits_type(dtype: np.dtype) -> np.dtype:
 def word(value: Any, dtype: np.dtype) -> int | float:
     """A number as an argument for `number` in a kernel of this dtype."""
     return float(value) if dtype.kind == "f" else int(bool(value) if dtype.kind == "b" else value)
+
+
+def by_type(choose: Callable) -> Callable:
+    """A function for kernels that differs between types: `choose` is given those of the arguments
+    and returns what is compiled for them, of the same parameters.  An `if` within one function
+    would not do, since Numba compiles both sides of it for every type."""
+
+    @functools.wraps(choose)
+    def chosen(*args: Any) -> Any:
+        raise NotImplementedError(f"{choose.__name__} is for kernels")
+
+    numba.extending.overload(chosen)(choose)
+    return chosen
 
 
 @intrinsic
