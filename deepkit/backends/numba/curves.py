@@ -27,6 +27,7 @@ from .vector import (
     lanes_of,
     largest,
     load_some,
+    magnitude,
     one,
     select,
     store,
@@ -66,11 +67,6 @@ ROUND = 1.5 * 2.0**23  # added to a small float32, it rounds it
 
 
 @numba.njit
-def _magnitude(x):
-    return select(x < 0.0, -x, x)
-
-
-@numba.njit
 def _artanh(s):
     square = s * s
     return s + s * square * artanh_rest(square)
@@ -90,12 +86,12 @@ def _log(x):
 @numba.njit
 def _expm1(x):
     near = x * (1.0 + x * _exp_rest(x))  # which keeps -0
-    return select(_magnitude(x) < 1.0, near, exp(x) - 1.0)
+    return select(magnitude(x) < 1.0, near, exp(x) - 1.0)
 
 
 @numba.njit
 def _tanh(x):
-    e = _expm1(-2.0 * _magnitude(x))
+    e = _expm1(-2.0 * magnitude(x))
     value = -e / (2.0 + e)
     return select(x < 0.0, -value, value)
 
@@ -103,13 +99,13 @@ def _tanh(x):
 @numba.njit
 def _softplus(x):
     """max(0, x) + log(1 + e^-|x|)."""
-    u = exp(-_magnitude(x))
+    u = exp(-magnitude(x))
     return select(x <= 0.0, 0.0, x) + 2.0 * _artanh(u / (2.0 + u))
 
 
 @numba.njit
 def _erf(x):
-    a = _magnitude(x)
+    a = magnitude(x)
     far = 1.0 - exp(_erf_far(select(a < 4.0, a, 4.0) - 2.5))
     value = select(a < 1.0, a * _erf_near(a * a), far)
     return select(x == x, select(x < 0.0, -value, value), x)
@@ -167,7 +163,7 @@ def _special_of(unit, op, y, x, low, high):
             store_first(y, i, high - i, _erf(value))
             continue
         store_first(y, i, high - i, _wave(value, 1.0 if op == COS else 0.0))
-        if largest(select(_magnitude(value) > FAR, 1.0, unit)) > 0.0:
+        if largest(select(magnitude(value) > FAR, 1.0, unit)) > 0.0:
             store(angles, 0, value)
             for j in range(min(lanes_of(unit), high - i)):
                 if abs(angles[j]) > FAR:

@@ -17,7 +17,7 @@ from .functions import exp, polynomial
 from .lanes import stored
 from .launch import kernel, launch, ptr, size
 from .rows import by_type
-from .vector import abreast, four, lanes_of, load_some, one, select, store_first
+from .vector import abreast, four, lanes_of, load_some, magnitude, one, select, store_first
 
 # m(a) / t in t, within 3.2e-8: least squares, weighted again and again where the error was largest
 _factor = polynomial(
@@ -40,7 +40,7 @@ DENSITY = (2 * math.pi) ** -0.5  # of Z at 0
 @numba.njit
 def _normal(x):
     """Registers of P(Z <= x) and of the density at x."""
-    a = select(x < 0.0, -x, x)
+    a = magnitude(x)
     t = 1.0 / (1.0 + 0.35 * a)
     bell = exp(a * a * -0.5)
     above = t * _factor(t) * bell

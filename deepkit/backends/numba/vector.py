@@ -372,6 +372,12 @@ def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
     return None if _common(kind, a, b) is None else (kind(mask, a, b), generate)
 
 
+@numba.njit
+def magnitude(a):
+    """|a|."""
+    return select(a < 0.0, -a, a)
+
+
 @intrinsic
 def maximum(typing: Any, a: Any, b: Any) -> Any:
     """The larger of both in every lane; NaN where one of them is."""
