@@ -10,6 +10,7 @@ operation to where its operands are at hand, and leaves its arithmetic as it is.
     relu_pool    max-pool backward -> relu backward                      the other way round: relu
                  looks at the pooled values, a quarter of them
     relu_norm    relu backward -> batch norm backward                    is one launch
+    loss         cross entropy, and its gradient                         likewise
     assign       anything -> assign                                      writes where it is kept
 """
 
@@ -140,6 +141,31 @@ def relu_norm(launches: Launches, facts: Facts) -> Launches:
     return [launch for i, launch in enumerate(found) if i not in gone]
 
 
+def loss(launches: Launches, facts: Facts) -> Launches:
+    """Cross entropy moves down to its gradient and is one launch with it, if its kernel can: both
+    need the same powers."""
+    forward = {
+        id(f.ins[0].buffer): i
+        for i, f in enumerate(launches)
+        if f.name == "label_cross_entropy" and f.ins[0] is not None
+    }
+    found, gone = list(launches), set()
+    for j, back in enumerate(launches):
+        if back.name != "label_cross_entropy_dx" or back.ins[1] is None:
+            continue
+        i = forward.get(id(back.ins[1].buffer))
+        if i is None or i in gone:
+            continue
+        f = launches[i]
+        both = getattr(f.kernel, "with_dx", None)
+        alike = f.params == back.params and all(map(same, f.ins, back.ins[1:]))
+        if both is not None and alike and facts.may_move(f, i, j):
+            outs = (*f.outs, *back.outs)
+            found[j] = changed(back, name=f"{f.name}_both", kernel=both, outs=outs)
+            gone.add(i)
+    return [launch for i, launch in enumerate(found) if i not in gone]
+
+
 def assign(launches: Launches, facts: Facts) -> Launches:
     """What is assigned to memory that stays, such as a gradient, is written there at once."""
     found, gone = list(launches), set()
@@ -163,6 +189,7 @@ PASSES: dict[str, Callable[[Launches, Facts], Launches]] = {
     "residual": residual,
     "relu_pool": relu_pool,
     "relu_norm": relu_norm,
+    "loss": loss,
     "assign": assign,
     "batch_norm": inference.batch_norm,
     "fast": inference.fast,

@@ -11,6 +11,8 @@ from .tape import Buffer, Launch, Tensor, registry
 
 Launches = list[Launch]
 
+SHAPE_ALONE = ("full_like",)  # ops that ask their input for its shape and type, and read no value
+
 
 class Facts:
     """Who reads and who writes each buffer of a list, and which of them no pass may do without."""
@@ -26,7 +28,7 @@ class Facts:
         self.writers: dict[int, list[int]] = {}
         self.untouchable = {id(b) for b in untouchable}
         for i, launch in enumerate(launches):
-            for t in launch.ins:
+            for t in launch.ins if launch.name not in SHAPE_ALONE else ():
                 if t is not None and i not in self.readers.setdefault(id(t.buffer), []):
                     self.readers[id(t.buffer)].append(i)
             op = registry.get(launch.name)

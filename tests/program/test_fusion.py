@@ -282,6 +282,30 @@ def test_neighbours_in_flat_memory_do_not_stand_in_each_others_way():
         assert names(run).count("accumulate_") == 4  # what the second pass adds
 
 
+@pytest.mark.parametrize("device", ["numba"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape",
+    [(17, 10), (70, 4, 21), (40, 1000), (3, 10), (2, 3, 17), (3, 1000), (1, 1), (2, 19, 16)],
+    ids=str,
+)
+def test_a_loss_and_its_gradient_are_one_launch(shape, dtype, smoothing, reduction, device):
+    """In lanes and, a few images, in C order; with short rows and with long ones."""
+    rng = np.random.default_rng(shape)
+
+    def step(x, labels, weights):
+        x = x.detach().requires_grad_()
+        loss = dk.ops.cross_entropy(x, labels, reduction=reduction, label_smoothing=smoothing)
+        return loss, dk.grad((loss * weights).sum() if reduction == "none" else loss, x)
+
+    logits, weights = (dk.tensor(rng.standard_normal(s), dtype=dtype) for s in (shape, shape[:-1]))
+    launched = both(step, logits, dk.tensor(rng.integers(0, shape[-1], shape[:-1])), weights)
+    # where the losses are read before the gradient is there, they are launches of their own
+    assert ("label_cross_entropy_both" in launched) == (reduction != "none")
+
+
 def test_an_unknown_pass_is_refused():
     with pytest.raises(ValueError, match=r"there is no pass 'magic'   \(there are: 'activation'"):
         dk.capture(lambda x: x, fuse="magic")

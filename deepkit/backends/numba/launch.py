@@ -84,7 +84,7 @@ class _Step:
     """A list of one launch, to be written and walked again and again."""
 
     def __init__(self) -> None:
-        self.words = np.zeros(threads.STEP_WORDS + MOST_ARGUMENTS, np.int64)
+        self.words: Any = np.zeros(threads.STEP_WORDS + MOST_ARGUMENTS, np.int64)
         self.address = self.words.ctypes.data
         self.block = self.address + 8 * threads.STEP_WORDS  # the arguments lie behind
 

@@ -301,47 +301,87 @@ def _class(label, classes, i, width, step):
     return inside, inside if width == 0 else inside * step + i
 
 
-@kernel
-def _losses(
-    t, n, loss: ptr, x: ptr, labels: i64ptr, count: size, strips: size, lanes: size,
-    arrangement: size, positions: size, classes: size, smoothing: flt, y: ptr, divisor: size,
-):  # fmt: skip
-    """loss[row] = (s - 1) z_label - s/C sum z + ln sum e^z, z = x - max x.
+@numba.njit
+def _differences(unit, dx, totals, scales, part, share):
+    """dx = (dx * total - share) * scale."""
+    width, steps, step, extent, slope = part
+    for i in range(0, width, lanes_of(unit)):
+        inverse, scale = load_as(unit, totals, i), load_as(unit, scales, i)
+        for j in range(steps):
+            place, count = j * step + i, extent - i - j * slope
+            value = (load_some(unit, dx, place, count, 0.0) * inverse - share) * scale
+            store_first(dx, place, count, value)
 
-    With a divisor, and in one thread: y = sum of losses / divisor, and no loss is kept.
+
+LOSS, MEAN, GRADIENT = 1, 2, 4  # what is wanted
+
+
+@kernel
+def _cross_entropy(
+    t, n, y: ptr, loss: ptr, dx: ptr, g: ptr, x: ptr, labels: i64ptr, count: size, strips: size,
+    lanes: size, arrangement: size, positions: size, classes: size, smoothing: flt,
+    one_each: size, divisor: size, wanted: size,
+):  # fmt: skip
+    """loss[row] = (s - 1) z_label - s/C sum z + ln sum e^z, z = x - max x; or, in one thread,
+    y = the sum of losses / divisor, and no loss is kept.
+
+    dx = g / divisor * (softmax - q): q is 1 - s + s/C at the label, s/C elsewhere.
     """
-    peaks, totals, sums, turned = tile(x), tile(x), tile(x), tile(x)
-    whole = wide_tile(x)
+    peaks, totals, sums, base, scales = tile(x), tile(x), tile(x), tile(x), tile(x)
+    right, turned, powers, whole = tile(x), tile(x), tile(x), wide_tile(x)
     _clear(whole)
     s = number(x, smoothing)
-    share = s / like(x, classes)
+    share, gradient = s / like(x, classes), wanted & GRADIENT > 0
     for task in range(t * strips // n, (t + 1) * strips // n):
         start, width, step = _strip(task, lanes, arrangement, positions, classes, 1)
-        source = at(x, start)
+        wide, narrow = _parts(x, width, step, classes)
+        source, target, columns = at(x, start), at(dx, start), max(width, 1)
         if arrangement == TURNED:
             _turn(turned, x, task, positions, classes)
-            source = turned
-        wide, narrow = _parts(x, width, step, classes)
-        _strip_powers(totals, totals, peaks, source, wide, narrow, False)
-        if s > 0:
-            _sums(four(x), sums, source, peaks, wide)
-            some = wide[0]
-            _sums(one(x), at(sums, some), at(source, some), at(peaks, some), narrow)
-        for i in range(0, max(width, 1), vector_lanes(x)):
-            base = log(load_as(one(x), totals, i))
-            store(totals, i, base - share * load_as(one(x), sums, i) if s > 0 else base)
-        for i in range(max(width, 1)):
+            source, target = turned, powers
+        _strip_powers(target, totals, peaks, source, wide, narrow, gradient)
+        if wanted & (LOSS | MEAN):
+            if s > 0:
+                _sums(four(x), sums, source, peaks, wide)
+                some = wide[0]
+                _sums(one(x), at(sums, some), at(source, some), at(peaks, some), narrow)
+            for i in range(0, columns, vector_lanes(x)):
+                value = log(load_as(one(x), totals, i))
+                store(base, i, value - share * load_as(one(x), sums, i) if s > 0 else value)
+        for i in range(columns):
             image, row, place = _row(task, i, arrangement, width, positions)
-            if image < count:
-                label = labels[place]
-                inside, chosen = _class(label, classes, i, width, step)
-                value = (s - like(x, 1.0)) * (source[chosen] - peaks[i]) + totals[i]
+            totals[i], scales[i] = like(x, 1.0) / totals[i], 0
+            if image >= count:
+                continue
+            label = labels[place]
+            inside, chosen = _class(label, classes, i, width, step)
+            if wanted & (LOSS | MEAN):
+                value = (s - like(x, 1.0)) * (source[chosen] - peaks[i]) + base[i]
                 value = value if inside == label else like(x, math.nan)
-                if divisor > 0:
+                if wanted & MEAN:
                     whole[row % 64] += value
                 else:
                     loss[row] = value
-    if divisor > 0:
+            if gradient:
+                scale = g[row * one_each] / like(x, divisor)
+                scales[i] = scale if inside == label else like(x, math.nan)
+                away = target[chosen] * totals[i] - (like(x, 1.0) - s) - share
+                right[i] = away * scales[i]
+        if not gradient:
+            continue
+        if width == 0:
+            store(totals, 0, spread(four(x), totals[0]))
+            store(scales, 0, spread(four(x), scales[0]))
+        _differences(four(x), target, totals, scales, wide, share)
+        some = wide[0]
+        _differences(one(x), at(target, some), at(totals, some), at(scales, some), narrow, share)
+        for i in range(columns):
+            image, row, place = _row(task, i, arrangement, width, positions)
+            if image < count:
+                target[_class(labels[place], classes, i, width, step)[1]] = right[i]
+        if arrangement == TURNED:
+            _turn_back(dx, powers, task, positions, classes)
+    if wanted & MEAN:
         y[0] = _added(whole) / divisor
 
 
@@ -374,76 +414,47 @@ def _one_each(y: Any, logits: Any, labels: Any, *, reduction: str, **_: Any) -> 
     return [] if alone else [((labels.size,), logits.dtype)]
 
 
+def _launch(
+    y: Any, loss: Any, dx: Any, g: Any, logits: Any, labels: Any, wanted: int, reduction: str,
+    label_smoothing: float,
+) -> None:  # fmt: skip
+    launch(_cross_entropy, logits.dtype, y, loss, dx, g, logits, labels, *_rows(logits),
+           label_smoothing, int(reduction == "none"), labels.size if reduction == "mean" else 1,
+           wanted, most=1 if wanted & MEAN else None)  # fmt: skip
+
+
+def _losses(
+    y: Any, dx: Any, g: Any, logits: Any, labels: Any, wanted: int, reduction: str,
+    label_smoothing: float, scratch: Any,
+) -> None:  # fmt: skip
+    """The loss, with what else is wanted."""
+    wanted |= LOSS if reduction == "none" or scratch else MEAN
+    loss = scratch[0] if scratch else y
+    _launch(y, loss, dx, g, logits, labels, wanted, reduction, label_smoothing)
+    if scratch:
+        divisor = labels.size if reduction == "mean" else 1
+        launch(_total, logits.dtype, y, loss, labels.size, divisor, most=1)
+
+
 @scratch(_one_each)
 def label_cross_entropy(
     y: Any, logits: Any, labels: Any, *, reduction: str, label_smoothing: float, scratch: Any = ()
 ) -> None:
-    rows, divisor = labels.size, labels.size if reduction == "mean" else 1
-    alone = reduction != "none" and not scratch
-    loss = scratch[0] if scratch else y
-    launch(_losses, logits.dtype, loss, logits, labels, *_rows(logits), label_smoothing,
-           y, divisor if alone else 0, most=1 if alone else None)  # fmt: skip
-    if scratch:
-        launch(_total, logits.dtype, y, loss, rows, divisor, most=1)
-
-
-@numba.njit
-def _differences(unit, dx, totals, scales, part, share):
-    """dx = (dx * total - share) * scale."""
-    width, steps, step, extent, slope = part
-    for i in range(0, width, lanes_of(unit)):
-        inverse, scale = load_as(unit, totals, i), load_as(unit, scales, i)
-        for j in range(steps):
-            place, count = j * step + i, extent - i - j * slope
-            value = (load_some(unit, dx, place, count, 0.0) * inverse - share) * scale
-            store_first(dx, place, count, value)
-
-
-@kernel
-def _losses_dx(
-    t, n, dx: ptr, g: ptr, x: ptr, labels: i64ptr, count: size, strips: size, lanes: size,
-    arrangement: size, positions: size, classes: size, smoothing: flt, one_each: size,
-    divisor: size,
-):  # fmt: skip
-    """dx = g / divisor * (softmax - q): q is 1 - s + s/C at the label, s/C elsewhere."""
-    peaks, totals, scales, right, turned = tile(x), tile(x), tile(x), tile(x), tile(x)
-    s = number(x, smoothing)
-    share = s / like(x, classes)
-    for task in range(t * strips // n, (t + 1) * strips // n):
-        start, width, step = _strip(task, lanes, arrangement, positions, classes, 1)
-        wide, narrow = _parts(x, width, step, classes)
-        source, target, columns = at(x, start), at(dx, start), max(width, 1)
-        if arrangement == TURNED:
-            _turn(turned, x, task, positions, classes)
-            source, target = turned, turned
-        _strip_powers(target, totals, peaks, source, wide, narrow, True)
-        for i in range(columns):
-            image, row, place = _row(task, i, arrangement, width, positions)
-            totals[i] = like(x, 1.0) / totals[i]
-            scales[i] = 0
-            if image < count:
-                label = labels[place]
-                inside, chosen = _class(label, classes, i, width, step)
-                scale = g[row * one_each] / like(x, divisor)
-                scales[i] = scale if inside == label else like(x, math.nan)
-                away = target[chosen] * totals[i] - (like(x, 1.0) - s) - share
-                right[i] = away * scales[i]
-        if width == 0:
-            store(totals, 0, spread(four(x), totals[0]))
-            store(scales, 0, spread(four(x), scales[0]))
-        _differences(four(x), target, totals, scales, wide, share)
-        some = wide[0]
-        _differences(one(x), at(target, some), at(totals, some), at(scales, some), narrow, share)
-        for i in range(columns):
-            image, row, place = _row(task, i, arrangement, width, positions)
-            if image < count:
-                target[_class(labels[place], classes, i, width, step)[1]] = right[i]
-        if arrangement == TURNED:
-            _turn_back(dx, turned, task, positions, classes)
+    _losses(y, None, None, logits, labels, 0, reduction, label_smoothing, scratch)
 
 
 def label_cross_entropy_dx(
     dx: Any, g: Any, logits: Any, labels: Any, *, reduction: str, label_smoothing: float
 ) -> None:
-    launch(_losses_dx, dx.dtype, dx, g, logits, labels, *_rows(logits), label_smoothing,
-           int(reduction == "none"), labels.size if reduction == "mean" else 1)  # fmt: skip
+    _launch(None, None, dx, g, logits, labels, GRADIENT, reduction, label_smoothing)
+
+
+@scratch(lambda y, dx, g, *ins, **params: _one_each(y, *ins, **params))
+def _both(
+    y: Any, dx: Any, g: Any, logits: Any, labels: Any, *, reduction: str, label_smoothing: float,
+    scratch: Any = (),
+) -> None:  # fmt: skip
+    _losses(y, dx, g, logits, labels, GRADIENT, reduction, label_smoothing, scratch)
+
+
+label_cross_entropy.with_dx = _both  # type: ignore[attr-defined]
