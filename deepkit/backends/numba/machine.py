@@ -42,4 +42,4 @@ TILES = (
     if REGISTERS == 32
     else {2: (6, 4, 2, 1), 1: (8, 4, 2, 1)}
 )
-DOT_TILES = {4: (4, 2, 1), 1: (4, 1)} if REGISTERS == 32 else {2: (4, 2, 1), 1: (4, 1)}
+DOT_TILES = {4: (4, 3, 2, 1), 1: (4, 1)} if REGISTERS == 32 else {2: (4, 2, 1), 1: (4, 1)}

@@ -358,14 +358,23 @@ def _dots_tile(emit: _Emit, p: _Dots, rows: int, columns: int, m: Any, j: Any) -
 def _dot_panel(typing, a, b, c, n2, a2, b2, n1, a1, b1, n0, row_a, row_b, row_c, column_c, m, j):
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit, p, (rows, columns) = _Emit(context, builder, a), _Dots(*args[:14]), args[14:]
-        first = INT(0)
+
+        def column_of_tiles(wide: int, heights: Any, column: Any) -> None:
+            top = INT(0)
+            for height in heights:
+                with emit.cut(top, rows, height) as (row, rows_end):
+                    _dots_tile(emit, p, height, wide, row, column)
+                top = rows_end
+
+        # as many tiles are one wider as columns would be left over: alone they wait for loads
+        widest = max(DOT_TILES)
+        wider = builder.mul(builder.srem(columns, INT(widest)), INT(widest + 1))
+        enough = builder.icmp_signed("<=", wider, columns)
+        with emit.cut(INT(0), builder.select(enough, wider, INT(0)), widest + 1) as (column, first):
+            column_of_tiles(widest + 1, DOT_TILES[widest], column)
         for wide, heights in DOT_TILES.items():
             with emit.cut(first, columns, wide) as (column, columns_end):
-                top = INT(0)
-                for height in heights:
-                    with emit.cut(top, rows, height) as (row, rows_end):
-                        _dots_tile(emit, p, height, wide, row, column)
-                    top = rows_end
+                column_of_tiles(wide, heights, column)
             first = columns_end
         return context.get_dummy_value()
 
