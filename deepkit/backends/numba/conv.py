@@ -322,11 +322,11 @@ def conv2d_dx(g: Any, w: Any, **params: Any) -> str:
 @numba.njit
 def _row_parts(rows, filters, n):
     """Into how many parts n threads divide the rows of the window, and the filters into n over
-    that: a thread takes as long as 4 filters more to read what it multiplies."""
-    best, least = 1, rows * ((filters + n - 1) // n + 4)
+    that: to read what it multiplies takes a thread as long as one filter more."""
+    best, least = 1, rows * ((filters + n - 1) // n + 1)
     for parts in range(2, min(rows, n) + 1):
         others = n // parts
-        cost = (rows + parts - 1) // parts * ((filters + others - 1) // others + 4)
+        cost = (rows + parts - 1) // parts * ((filters + others - 1) // others + 1)
         if cost < least:
             best, least = parts, cost
     return best
