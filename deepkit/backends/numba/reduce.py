@@ -7,6 +7,8 @@ totals side by side (so that the loops over them are vectors); those of integers
                each, and rows are added to it
     _runs      what is contiguous is summed as well: the tile holds 64 partial totals of one result,
                added up at the end.  Spare lanes are left out
+
+What sums of floats have of their own is in reduce_sums.py.
 """
 
 from __future__ import annotations
@@ -17,19 +19,16 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
+from .. import scratch as needs
+from . import reduce_sums as sums
 from .elementwise import broadcast_copy
 from .lanes import CHUNK, Lanes, padded
 from .launch import flt, i64ptr, kernel, launch, ptr, size
-from .rows import Shape, by_type, merged, number, strides, tile, typed, walked, wide_tile, word
-from .simd import INT, at
-from .vector import abreast, add_up, four, lanes_of, load_some, one, store, widened
+from .rows import Shape, merged, number, strides, typed, walked, wide_tile, word
+from .simd import at
 
 SUM, MAX, MIN = range(3)
-BLOCK = 16  # rows that are added up in registers before they join their total
 
 _least, _most = min, max  # here `min` and `max` are ops
 
@@ -93,7 +92,7 @@ def _columns(
                     for i1 in range(m1):
                         line = at(corner, (i2 * s2 + i1 * s1) * wide + i)
                         if op == SUM:
-                            _add_rows(totals, line, m0, s0 * wide, some)
+                            sums.add_rows(totals, line, m0, s0 * wide, some)
                             continue
                         for i0 in range(m0):
                             _absorb(op, totals, at(line, i0 * s0 * wide), some)
@@ -103,140 +102,6 @@ def _columns(
                     _absorb(op, totals, at(result, i), some)
                 for j in range(some):
                     result[i + j] = totals[j]
-
-
-@intrinsic
-def _sum_floats(typing: Any, x: Any, count: Any) -> Any:
-    """x[0] + ... + x[count - 1] in float64: 32 sums side by side, then 8, then what is left."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, length = args
-        double, size_of = ir.DoubleType(), context.get_abi_sizeof(context.get_value_type(x.dtype))
-        source = ir.VectorType(context.get_value_type(x.dtype), 8)
-        vector = ir.VectorType(double, 8)
-
-        def vector_at(offset: Any) -> Any:
-            where = builder.bitcast(builder.gep(pointer, [offset]), source.as_pointer())
-            value = builder.load(where, align=size_of)
-            return value if x.dtype == types.float64 else builder.fpext(value, vector)
-
-        def add(total: Any, value: Any) -> None:
-            builder.store(builder.fadd(builder.load(total), value), total)
-
-        zeros = ir.Constant(vector, [0.0] * 8)
-        totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(4)]
-        most, whole = (builder.and_(length, INT(-step)) for step in (32, 8))
-        with cgutils.for_range_slice(builder, INT(0), most, INT(32), INT) as (i, _):
-            for k, total in enumerate(totals):
-                add(total, vector_at(builder.add(i, INT(8 * k))))
-        with cgutils.for_range_slice(builder, most, whole, INT(8), INT) as (i, _):
-            add(totals[0], vector_at(i))
-        one, two, three, four = (builder.load(total) for total in totals)
-        both = builder.fadd(builder.fadd(one, two), builder.fadd(three, four))
-        reduce = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(double, [double, vector]),
-            "llvm.vector.reduce.fadd.v8f64",
-        )
-        start = ir.Constant(double, 0.0)
-        result = cgutils.alloca_once_value(
-            builder, builder.call(reduce, [start, both], fastmath=("reassoc",))
-        )
-        with cgutils.for_range_slice(builder, whole, length, INT(1), INT) as (i, _):
-            value = builder.load(builder.gep(pointer, [i]))
-            add(result, value if x.dtype == types.float64 else builder.fpext(value, double))
-        return builder.load(result)
-
-    return types.float64(x, types.int64), generate
-
-
-@by_type
-def _sum_run(x, count):
-    if isinstance(x.dtype, types.Float):
-        return lambda x, count: _sum_floats(x, count)
-
-    def whole(x, count):
-        total = 0
-        for i in range(count):
-            total += np.int64(x[i])
-        return total
-
-    return whole
-
-
-@numba.njit
-def _add_rows_of(unit, totals, x, low, high, stride, begin, end):
-    part = tile(x)
-    for i in range(begin, end, lanes_of(unit)):
-        total = unit
-        for row in range(low, high):
-            total += load_some(unit, x, row * stride + i, end - i, 0.0)
-        store(part, 0, total)
-        for j in range(_least(lanes_of(unit), end - i)):
-            totals[i + j] += part[j]
-
-
-@by_type
-def _add_rows(totals, x, rows, stride, count):
-    """totals[i] += x[i] + x[stride + i] + ..., i below count."""
-    if isinstance(x.dtype, types.Float):
-
-        def floats(totals, x, rows, stride, count):
-            wide = abreast(x, count)
-            for low in range(0, rows, BLOCK):
-                high = _least(low + BLOCK, rows)
-                _add_rows_of(four(x), totals, x, low, high, stride, 0, wide)
-                _add_rows_of(one(x), totals, x, low, high, stride, wide, count)
-
-        return floats
-
-    def whole(totals, x, rows, stride, count):
-        for row in range(rows):
-            _absorb(SUM, totals, at(x, row * stride), count)
-
-    return whole
-
-
-@numba.njit
-def _narrow_of(unit, x, low, high, stride, begin, end):
-    total = 0.0
-    for i in range(begin, end, lanes_of(unit)):
-        part = unit
-        for run in range(low, high):
-            part += load_some(unit, x, run * stride + i, end - i, 0.0)
-        near, far = widened(part)
-        total += add_up(near + far)
-    return total
-
-
-@by_type
-def _sum_runs(x, runs, stride, count):
-    """The sum of x[i] + x[stride + i] + ..., i below count; runs of images side by side are added
-    up lane by lane before lanes are."""
-    if isinstance(x.dtype, types.Float):
-
-        def floats(x, runs, stride, count):
-            total = 0.0
-            if runs > 1 and count <= CHUNK:
-                wide = abreast(x, count)
-                for low in range(0, runs, BLOCK):
-                    high = _least(low + BLOCK, runs)
-                    total += _narrow_of(four(x), x, low, high, stride, 0, wide)
-                    total += _narrow_of(one(x), x, low, high, stride, wide, count)
-            else:
-                for run in range(runs):
-                    total += _sum_run(at(x, run * stride), count)
-            return total
-
-        return floats
-
-    def whole(x, runs, stride, count):
-        total = 0
-        for run in range(runs):
-            total += _sum_run(at(x, run * stride), count)
-        return total
-
-    return whole
 
 
 @kernel
@@ -263,7 +128,7 @@ def _runs(
                 for i1 in range(m1):
                     line = at(corner, (i2 * s2 + i1 * s1) * wide)
                     if op == SUM:
-                        total += _sum_runs(line, m0, s0 * wide, valid)
+                        total += sums.sum_runs(line, m0, s0 * wide, valid)
                         continue
                     for i0 in range(m0):
                         run = at(line, i0 * s0 * wide)
@@ -335,12 +200,19 @@ _INT, _FLOAT = np.dtype("i8"), np.dtype("f8")
 _WIDE = {"f": _FLOAT, "i": _INT, "u": _INT, "b": _INT}  # what totals are kept in
 
 
-def sum(y: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> None:
-    _reduce(SUM, y, x, axes, 0, 1)
+def _add_up(y: Any, x: Any, axes: tuple[int, ...], scale: float, scratch: Any) -> None:
+    if not sums.in_c_order(y, x, tuple(axes), scale, scratch):
+        _reduce(SUM, y, x, axes, 0, scale)
 
 
-def mean(y: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> None:
-    _reduce(SUM, y, x, axes, 0, 1 / math.prod(x.shape[a] for a in axes))
+@needs(sums.room)
+def sum(y: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool, scratch: Any = ()) -> None:
+    _add_up(y, x, axes, 1, scratch)
+
+
+@needs(sums.room)
+def mean(y: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool, scratch: Any = ()) -> None:
+    _add_up(y, x, axes, 1 / math.prod(x.shape[a] for a in axes), scratch)
 
 
 def max(y: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> None:
@@ -351,10 +223,14 @@ def min(y: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> None:
     _reduce(MIN, y, x, axes, math.inf if x.dtype.kind == "f" else (1 << 63) - 1, 1)
 
 
-def sum_to(y: Any, x: Any, *, shape: tuple[int, ...]) -> None:
+def _axes_gone(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     lead = len(x.shape) - len(shape)
-    axes = tuple(i for i, d in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 != d))
-    _reduce(SUM, y, x, axes, 0, 1)
+    return tuple(i for i, d in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 != d))
+
+
+@needs(lambda y, x, *, shape: sums.room(y, x, axes=_axes_gone(x, shape)))
+def sum_to(y: Any, x: Any, *, shape: tuple[int, ...], scratch: Any = ()) -> None:
+    _add_up(y, x, _axes_gone(x, shape), 1, scratch)
 
 
 def broadcast_to(y: Any, x: Any, *, shape: tuple[int, ...]) -> None:
