@@ -26,6 +26,7 @@ from .vector import (
     lanes_of,
     load_some,
     one,
+    prefetch,
     product,
     spread,
     store,
@@ -219,25 +220,6 @@ def rows(
 
 
 @numba.njit
-def _columns(unit, sums, products, g, x, mean, invstd, low, high, length, begin, end):
-    """Of the rows low .. high, the sums of g and of g * (x - mean) * invstd in each column."""
-    for j in range(begin, end, lanes_of(unit)):
-        s, q = unit, unit
-        for row in range(low, high):
-            place = row * length + j
-            arrived = load_some(unit, g, place, end - j, 0.0)
-            away = load_some(unit, x, place, end - j, 0.0) - mean[row]
-            s, q = s + arrived, fma(arrived, away * invstd[row], q)
-        part = tile(g)
-        store(part, 0, s)
-        for i in range(min(lanes_of(unit), end - j)):
-            sums[j + i] += part[i]
-        store(part, 0, q)
-        for i in range(min(lanes_of(unit), end - j)):
-            products[j + i] += part[i]
-
-
-@numba.njit
 def _scaled(unit, g, gamma, given, j, count):
     """g * gamma, rounded, as its mean is: so a row of one has gradient 0."""
     value = load_some(unit, g, j, count, 0.0)
@@ -260,25 +242,46 @@ def _row_products(unit, g, x, gamma, length, scaled, middle, inverse):
 
 
 @numba.njit
-def _row_dx(unit, dx, work, g, x, gamma, length, scaled, middle, inverse):
-    """`work`: room for two numbers of the element type."""
-    total, along = _row_products(unit, g, x, gamma, length, scaled, middle, inverse)
-    work[0], work[1] = total / length, along / length
-    level, slope = work[0], work[1]
-    for j in range(0, length, lanes_of(unit)):
-        hat = (load_some(unit, x, j, length - j, 0.0) - middle) * inverse
-        value = _scaled(unit, g, gamma, scaled, j, length - j)
-        store_first(dx, j, length - j, (value - level - hat * slope) * inverse)
+def _means(unit, levels, slopes, dx, g, x, gamma, mean, invstd, low, high, length, scaled):
+    """Of the rows low .. high: the means of g * gamma, and of g * gamma * (x - mean) * invstd,
+    rounded to the element type.  Memory of dx is asked for."""
+    for row in range(low, high):
+        place = row * length
+        for j in range(0, length, vector_lanes(g)):
+            prefetch(dx, place + j)
+        total, along = _row_products(unit, at(g, place), at(x, place), gamma, length, scaled,
+                                     mean[row], invstd[row])  # fmt: skip
+        levels[row - low], slopes[row - low] = total / length, along / length
 
 
 @numba.njit
-def _block_dx(unit, dx, work, g, x, gamma, mean, invstd, low, high, length, scaled):
-    for row in range(low, high):
-        place = row * length
-        _row_dx(unit, at(dx, place), work, at(g, place), at(x, place), gamma, length, scaled,
-                mean[row], invstd[row])  # fmt: skip
+def _block_dx(
+    unit, dx, sums, products, levels, slopes, g, x, gamma, mean, invstd, low, high, length, scaled,
+    begin, end,
+):  # fmt: skip
+    """Of the rows low .. high and the columns begin .. end: dx, and in each column the sums of g
+    and of g * (x - mean) * invstd."""
+    part = tile(g)
+    for j in range(begin, end, lanes_of(unit)):
+        count = end - j
+        scale = _or(unit, gamma, scaled, j, count, 1.0)
+        s, q = unit, unit
+        for row in range(low, high):
+            place, inverse = row * length + j, invstd[row]
+            arrived = load_some(unit, g, place, count, 0.0)
+            hat = (load_some(unit, x, place, count, 0.0) - mean[row]) * inverse
+            value = product(arrived, scale) - levels[row - low] - hat * slopes[row - low]
+            store_first(dx, place, count, value * inverse)
+            s, q = s + arrived, fma(arrived, hat, q)
+        store(part, 0, s)
+        for i in range(min(lanes_of(unit), count)):
+            sums[j + i] += part[i]
+        store(part, 0, q)
+        for i in range(min(lanes_of(unit), count)):
+            products[j + i] += part[i]
 
 
+ROWS = 8  # that are done together: of g, x and dx, they fit the nearest cache
 PARTS = 32  # of the rows: each has sums for dgamma and dbeta of its own, whoever takes it
 
 
@@ -289,22 +292,25 @@ def rows_dx(
 ):  # fmt: skip
     """dx, and sums[part][2][length], float64, for dgamma and dbeta: g and x of a few rows are read
     from memory once."""
-    work = tile(x)
+    levels, slopes = tile(x), tile(x)
     wide = abreast(x, length)
     for part in range(t * parts // n, (t + 1) * parts // n):
         products = at(view(sums, numba.float64), 2 * part * length)
         totals = at(products, length)
         clear(products, 2 * length)
         stop = (part + 1) * count // parts
-        for low in range(part * count // parts, stop, BLOCK):
-            high = min(low + BLOCK, stop)
+        for low in range(part * count // parts, stop, ROWS):
+            high = min(low + ROWS, stop)
             if wide > 0:
-                _block_dx(four(x), dx, work, g, x, gamma, mean, invstd, low, high, length, scaled)
+                _means(four(x), levels, slopes, dx, g, x, gamma, mean, invstd, low, high, length,
+                       scaled)  # fmt: skip
             else:
-                _block_dx(one(x), dx, work, g, x, gamma, mean, invstd, low, high, length, scaled)
-            _columns(four(x), totals, products, g, x, mean, invstd, low, high, length, 0, wide)
-            _columns(one(x), totals, products, g, x, mean, invstd, low, high, length, wide,
-                     length)  # fmt: skip
+                _means(one(x), levels, slopes, dx, g, x, gamma, mean, invstd, low, high, length,
+                       scaled)  # fmt: skip
+            _block_dx(four(x), dx, totals, products, levels, slopes, g, x, gamma, mean, invstd,
+                      low, high, length, scaled, 0, wide)  # fmt: skip
+            _block_dx(one(x), dx, totals, products, levels, slopes, g, x, gamma, mean, invstd,
+                      low, high, length, scaled, wide, length)  # fmt: skip
 
 
 @kernel
