@@ -8,7 +8,7 @@ import numba
 
 from .lanes import CHUNK, Lanes, share
 from .launch import i32ptr, kernel, launch, ptr, size
-from .rows import like
+from .rows import like, wide_tile
 from .simd import at
 
 
@@ -53,21 +53,30 @@ def _tap(place, window, stride, dilation):
 # maximum ------------------------------------------------------------------------------------------
 
 
-@numba.njit
-def take_larger(best, where, x, tap, count):
-    """Where x is larger, or the first NaN, it becomes the best, and `tap` its place."""
-    for i in range(count):
-        old, new = best[i], x[i]
-        better = (new > old) | ((new != new) & (old == old))
-        best[i] = new if better else old
-        where[i] = tap if better else where[i]
+@numba.njit(forceinline=True)
+def _larger(best, tap, new, new_tap):
+    """The larger of both, the first of equals, the first NaN; and its tap."""
+    better = (not new <= best) & (best == best)
+    return (new if better else best), (new_tap if better else tap)
 
 
 @numba.njit
-def _take(best, where, x, tap, count):
-    for i in range(count):
-        best[i] = x[i]
-        where[i] = tap
+def _largest_of(best, where, x, offsets, taps, fresh, count):
+    """The largest of x at four offsets and, unless fresh, of what `best` holds; and its tap."""
+    a, b, c, d = at(x, offsets[0]), at(x, offsets[1]), at(x, offsets[2]), at(x, offsets[3])
+    first, second = numba.int32(taps[0]), numba.int32(taps[1])
+    third, fourth = numba.int32(taps[2]), numba.int32(taps[3])
+    if fresh:
+        for i in range(count):
+            value, tap = _larger(a[i], first, b[i], second)
+            value, tap = _larger(value, tap, c[i], third)
+            best[i], where[i] = _larger(value, tap, d[i], fourth)
+    else:
+        for i in range(count):
+            value, tap = _larger(best[i], where[i], a[i], first)
+            value, tap = _larger(value, tap, b[i], second)
+            value, tap = _larger(value, tap, c[i], third)
+            best[i], where[i] = _larger(value, tap, d[i], fourth)
 
 
 @kernel
@@ -76,6 +85,7 @@ def _max(
     channels: size, outputs_h: size, outputs_w: size, rows: size, columns: size, stride_h: size,
     stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
 ):  # fmt: skip
+    offsets, taps = wide_tile(index), wide_tile(index)  # of four taps that are looked at together
     for first in range(0, lanes, chunk):
         row = channels * min(chunk, lanes - first)
         x_chunk = at(x, first * height * width * channels)
@@ -87,7 +97,7 @@ def _max(
                 for start in range(0, row, PIECE):
                     count, place = min(PIECE, row - start), (p * outputs_w + q) * row + start
                     best, where = at(y_chunk, place), at(index_chunk, place)
-                    fresh = True
+                    fresh, found = True, 0
                     for r in range(rows):
                         h = p * stride_h + r * dilation_h - top
                         if h < 0 or h >= height:
@@ -96,12 +106,16 @@ def _max(
                             v = q * stride_w + s * dilation_w - left
                             if v < 0 or v >= width:
                                 continue
-                            source = at(x_chunk, (h * width + v) * row + start)
-                            if fresh:
-                                _take(best, where, source, r * columns + s, count)
-                            else:
-                                take_larger(best, where, source, r * columns + s, count)
-                            fresh = False
+                            offsets[found] = (h * width + v) * row + start
+                            taps[found] = r * columns + s
+                            found += 1
+                            if found == 4:
+                                _largest_of(best, where, x_chunk, offsets, taps, fresh, count)
+                                fresh, found = False, 0
+                    if found > 0:
+                        for k in range(found, 4):  # the first once more
+                            offsets[k], taps[k] = offsets[0], taps[0]
+                        _largest_of(best, where, x_chunk, offsets, taps, fresh, count)
 
 
 def max_pool2d(
