@@ -28,6 +28,10 @@ def _key(tree: Any, found: list[Tensor]) -> Any:
 
     `found` gets the tensors, in order; NumPy arrays become some, so that replays see their values.
     """
+    if isinstance(tree, list | tuple):
+        return (type(tree), *[_key(v, found) for v in tree])
+    if isinstance(tree, dict):
+        return (dict, *[(k, _key(v, found)) for k, v in tree.items()])
     if isinstance(tree, np.ndarray):
         tree = tensor_on(current(), tree)
     if isinstance(tree, Tensor):
@@ -39,10 +43,6 @@ def _key(tree: Any, found: list[Tensor]) -> Any:
             return (tree.backend.name, tree.dtype, tree)  # equal as a key if it is the same one
         grads = tree._requires_grad, tree._has_grad
         return (tree.shape, tree.dtype, tree.layout, tree.backend.name, *grads)
-    if isinstance(tree, list | tuple):
-        return (type(tree), *[_key(v, found) for v in tree])
-    if isinstance(tree, dict):
-        return (dict, *[(k, _key(v, found)) for k, v in tree.items()])
     if isinstance(tree, float):
         return (float, tree.hex())  # which tells 0.0 from -0.0, and finds NaN again
     try:

@@ -163,7 +163,7 @@ def bind(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> Callable[[]
     def replay() -> None:
         if written.threads != threads.count():
             written.write()
-        threads.run(written.table.ctypes.data, len(written.table), written.widest)
+        threads.run(written.address, len(written.table), written.widest)
 
     replay.written = written  # type: ignore[attr-defined]
     return replay
@@ -193,4 +193,5 @@ class Written:
             self.blocks[i, : len(words)] = words
             meet = wide[i] or wide[i + 1]
             self.table[i] = target, self.blocks[i].ctypes.data, wanted, meet
+        self.address = self.table.ctypes.data  # asking takes time
         self.widest = max((wanted for _, _, wanted in recording), default=1)

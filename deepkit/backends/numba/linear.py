@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import scratch
-from .elementwise import activate, relu
+from .elementwise import activate
 from .lanes import CHUNK, Lanes, chunk_width, share, transpose
 from .launch import kernel, launch, ptr, size
 from .simd import ACCUMULATE, BIAS, RELU, at, dot_panel, panel
@@ -46,15 +46,19 @@ def _rows_times_lanes(
 
 @kernel
 def _rows_of_dots(
-    t, n, y: ptr, x: ptr, w: ptr, bias: ptr, count: size, rows: size, inner: size, biased: size
+    t, n, y: ptr, x: ptr, w: ptr, bias: ptr, count: size, rows: size, inner: size, flags: size
 ):  # fmt: skip
     """y[image, o] = bias[o] + <w[o], x[image]>, vectors along `inner`: for a few images."""
     low, high = t * rows // n, (t + 1) * rows // n
     for image in range(count):
         for o in range(low, high):
-            y[image * rows + o] = bias[o] if biased else 0
+            y[image * rows + o] = bias[o] if flags & BIAS else 0
     dot_panel(at(w, low * inner), x, at(y, low), high - low, count, 1, 0, 0, 1, 0, 0, inner,
               inner, inner, 1, rows)  # fmt: skip
+    for image in range(count if flags & RELU else 0):
+        for o in range(low, high):
+            value = y[image * rows + o]
+            y[image * rows + o] = 0 if value <= 0 else value
 
 
 def linear(y: Any, x: Any, w: Any, b: Any, *, activation: str | None) -> None:
@@ -62,13 +66,10 @@ def linear(y: Any, x: Any, w: Any, b: Any, *, activation: str | None) -> None:
     if isinstance(y, Lanes):
         launch(_rows_times_lanes, y.dtype, y, w, x, b, x.lanes, math.prod(x.shape[1:-1]),
                rows, inner, inner, 1, epilogue(b, activation), work=x.size * rows)  # fmt: skip
-        activate(y, activation)
     else:
         launch(_rows_of_dots, y.dtype, y, x, w, b, math.prod(x.shape[:-1]), rows, inner,
-               int(b is not None), work=x.size * rows)  # fmt: skip
-        activate(y, activation)
-        if activation == "relu":
-            relu(y, y)
+               epilogue(b, activation), work=x.size * rows)  # fmt: skip
+    activate(y, activation)
 
 
 @kernel
