@@ -247,8 +247,9 @@ class Backend:
         return array.reshape(shape)
 
     def overlap(self, a: Any, b: Any) -> bool:
-        """Whether two arrays in C order share any byte."""
-        return np.may_share_memory(a, b)
+        """Whether two arrays in C order share any byte, for all that is known."""
+        known = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+        return not known or np.may_share_memory(a, b)
 
     # layouts ----------------------------------------------------------------------------------
     def arrange(

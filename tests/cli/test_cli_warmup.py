@@ -1,5 +1,7 @@
 """`deepkit warmup`: afterwards nothing is compiled any more."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -51,6 +51,11 @@ class Kernel:
         self.function, self.name = function, function.__name__
         names = function.__code__.co_varnames[2 : function.__code__.co_argcount]
         self.kinds = [function.__annotations__[name] for name in names]
+        if not all(isinstance(kind, str) for kind in self.kinds):
+            raise TypeError(
+                f"{self.name}: annotations of kernels are read as words; begin the module with "
+                "'from __future__ import annotations'"
+            )
         self.pointers = [i for i, kind in enumerate(self.kinds) if kind.endswith("ptr")]
         self.floats = [i for i, kind in enumerate(self.kinds) if kind == "flt"]
         assert len(names) <= MOST_ARGUMENTS, f"{self.name} takes {len(names)} arguments"
