@@ -21,6 +21,7 @@ from .winograd import LINE, RESIDUAL, TILE
 from .winograd_tiles import (
     filters_,
     inputs_,
+    inputs_down,
     load_inside,
     load_six,
     outputs_,
@@ -59,21 +60,11 @@ def _spread_tile(v, x, h, w, height, width, channels, step):
     vector, line = vector_lanes(x), width * channels
     half = room(x, 36 * 16)
     top, bottom = max(0, -h), min(6, height - h)
-    whole = top == 0 and bottom == 6
     for c in range(0, channels, vector):
         for j in range(6):
             if 0 <= w + j < width:
                 o = (h * width + w + j) * channels + c
-                if whole:
-                    six = inputs_(*load_six(x, o, line))
-                else:
-                    six = inputs_(load_inside(x, o, top <= 0 < bottom),
-                                  load_inside(x, o + line, top <= 1 < bottom),
-                                  load_inside(x, o + 2 * line, top <= 2 < bottom),
-                                  load_inside(x, o + 3 * line, top <= 3 < bottom),
-                                  load_inside(x, o + 4 * line, top <= 4 < bottom),
-                                  load_inside(x, o + 5 * line, top <= 5 < bottom))  # fmt: skip
-                store_six(half, j * vector, 6 * vector, six)
+                store_six(half, j * vector, 6 * vector, inputs_down(x, o, line, top, bottom))
             else:
                 for i in range(6):
                     store(half, (6 * i + j) * vector, 0.0)

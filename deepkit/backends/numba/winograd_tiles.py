@@ -135,6 +135,19 @@ def store_filters(u, step, count, values):
     store_first(u, 5 * step, count, values[5])
 
 
+@numba.njit
+def inputs_down(x, o, line, top, bottom):
+    """Bt times the column of six inputs from o on, zeros above `top` and from `bottom` on."""
+    if top == 0 and bottom == 6:
+        return inputs_(*load_six(x, o, line))
+    return inputs_(load_inside(x, o, top <= 0 < bottom),
+                   load_inside(x, o + line, top <= 1 < bottom),
+                   load_inside(x, o + 2 * line, top <= 2 < bottom),
+                   load_inside(x, o + 3 * line, top <= 3 < bottom),
+                   load_inside(x, o + 4 * line, top <= 4 < bottom),
+                   load_inside(x, o + 5 * line, top <= 5 < bottom))  # fmt: skip
+
+
 # tiles: a few channels at a time, so that few streams of memory are read or written at once ------
 
 BLOCK = 128  # elements of every position between the two halves of a transform
@@ -152,7 +165,6 @@ def spread_inputs(
     for i in range(0, HALF_X, vector):
         store(half, i, 0.0)
     top, bottom = max(0, -h), min(6, height - h)
-    whole = top == 0 and bottom == 6
     block = BLOCK // some
     for begin in range(first, last, block):
         end = min(begin + block, last)
@@ -161,16 +173,7 @@ def spread_inputs(
             for c in range(begin, end):
                 start = ((h * width + w + j) * channels + c) * images
                 for o in range(start, start + some, vector):
-                    if whole:
-                        six = inputs_(*load_six(x, o, line))
-                    else:
-                        six = inputs_(load_inside(x, o, top <= 0 < bottom),
-                                      load_inside(x, o + line, top <= 1 < bottom),
-                                      load_inside(x, o + 2 * line, top <= 2 < bottom),
-                                      load_inside(x, o + 3 * line, top <= 3 < bottom),
-                                      load_inside(x, o + 4 * line, top <= 4 < bottom),
-                                      load_inside(x, o + 5 * line, top <= 5 < bottom))  # fmt: skip
-                    store_six(half, to, 6 * BLOCK, six)
+                    store_six(half, to, 6 * BLOCK, inputs_down(x, o, line, top, bottom))
                     to += vector
         for i in range(6):
             source = 6 * i * BLOCK
