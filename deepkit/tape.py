@@ -301,7 +301,8 @@ def sweep(
             queued.add(call.serial)
             heapq.heappush(heap, (-call.serial, call))
 
-    with enable_grad(create_graph):
+    before, mode.grad = mode.grad, create_graph
+    try:
         for y in outputs:
             visit(y)
         while heap:
@@ -324,6 +325,8 @@ def sweep(
                     continue
                 gradients[t] = registry["add"](gradients[t], g) if t in gradients else g
                 visit(t)
+    finally:
+        mode.grad = before
     for y in outputs:
         if y in targets and y in gradients:
             found[y] = gradients[y]

@@ -115,9 +115,12 @@ def address_of(array: np.ndarray) -> int:
         return array.__array_interface__["data"][0]
 
 
+_DOUBLE, _WORD = struct.Struct("<d"), struct.Struct("<q")
+
+
 def bits(value: float) -> int:
     """A float64 as the integer that carries it to a kernel."""
-    return struct.unpack("<q", struct.pack("<d", value))[0]
+    return _WORD.unpack(_DOUBLE.pack(value))[0]
 
 
 def launch(
