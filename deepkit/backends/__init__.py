@@ -309,6 +309,7 @@ class Backend:
 HOMES = {
     "numpy": "deepkit.backends.numpy",
     "numba": "deepkit.backends.numba",
+    "cuda-sim": "deepkit.backends.cuda",
 }
 PREFERENCE = ("numba", "numpy")  # what "auto" takes: the first that works
 
