@@ -1,12 +1,9 @@
 // What all kernels share: indices, loops over the grid, packs of 16 bytes, meetings of a block.
 //
-// T is the element type of the launch; the host compiles a file once for each type that is used,
-// with -DT=float and so on.  Files include no header of the toolkit, so that they compile in
+// T is the element type of the launch, a typedef, as are i64 and u64: the host compiles a file once
+// for each type that is used.  Files include no header of the toolkit, so that they compile in
 // milliseconds at run time, and on processors under the simulator.
 #pragma once
-
-typedef long long i64;
-typedef unsigned long long u64;
 
 #define WARP 32
 #define MOST_AXES 8  // of a Walk, once axes that lie together are one

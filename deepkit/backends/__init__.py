@@ -28,6 +28,10 @@ class DeviceError(RuntimeError):
     """A device that is unknown, or that does not work on this machine."""
 
 
+class OutOfMemory(DeviceError, MemoryError):
+    """A device has not as much memory as was asked for."""
+
+
 class SettingError(DeviceError):
     """An environment variable of deepkit's with a value that it cannot have.
 
@@ -309,9 +313,10 @@ class Backend:
 HOMES = {
     "numpy": "deepkit.backends.numpy",
     "numba": "deepkit.backends.numba",
+    "cuda": "deepkit.backends.cuda",
     "cuda-sim": "deepkit.backends.cuda",
 }
-PREFERENCE = ("numba", "numpy")  # what "auto" takes: the first that works
+PREFERENCE = ("cuda", "numba", "numpy")  # what "auto" takes: the first that works
 
 _made: dict[str, Backend] = {}
 _lock = threading.Lock()
@@ -327,7 +332,10 @@ def get(name: str | Backend) -> Backend:
     if backend is None:
         if name == "auto":
             return get(next(n for n in PREFERENCE if why_not(n) is None))
-        home = HOMES.get(name) if isinstance(name, str) else None
+        if name == "cuda:0":
+            return get("cuda")
+        several = isinstance(name, str) and name.startswith("cuda:")
+        home = HOMES.get("cuda" if several else name) if isinstance(name, str) else None
         if home is None:
             known = ", ".join(f"'{n}'" for n in HOMES)
             hint = "; processors are 'numpy' or 'numba' here" if name == "cpu" else ""
