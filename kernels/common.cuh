@@ -40,6 +40,13 @@ struct __align__(16) Pack {
     E at[16 / sizeof(E)];
 };
 
+// What stands for a pack where the addresses or the sizes do not allow one.
+template <class E>
+struct One {
+    static constexpr int size = 1;
+    E at[1];
+};
+
 __device__ inline bool aligned16(const void* a, const void* b = 0, const void* c = 0) {
     return (((u64)a | (u64)b | (u64)c) & 15) == 0;
 }
