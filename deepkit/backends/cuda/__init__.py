@@ -16,7 +16,7 @@ import numpy as np
 from .. import Backend, Kernel, table_of
 from . import launch
 
-ROOMS = ("elementwise", "step")
+ROOMS = ("elementwise", "pool", "step")
 
 
 class SimulatedBackend(Backend):
