@@ -54,13 +54,6 @@ struct Spot {
     int row, column, pack;
 };
 
-// i / size, and the rest in i.  A division of 32 bits is several times faster than one of 64.
-__device__ inline i64 divide(i64& i, int size) {
-    i64 whole = i <= 0x7fffffff ? (i64)((unsigned)i / (unsigned)size) : i / size;
-    i -= whole * size;
-    return whole;
-}
-
 __device__ inline Spot spot_of(i64 i, const int* size, int packs) {
     Spot spot;
     i64 pixel = divide(i, packs);
