@@ -1,0 +1,81 @@
+"""Kernels of 'cuda-sim' on sizes that the samples of the cards do not reach."""
+
+import numpy as np
+import pytest
+
+from deepkit.backends import get
+from deepkit.testing import check_op
+
+backend = pytest.importorskip("deepkit.backends.cuda.sim") and get("cuda-sim")
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"], autouse=True)
+def order(request):
+    """The order in which the simulator runs threads."""
+    backend.driver.order = request.param
+    yield
+    backend.driver.order = 0
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def check(op, *arrays, dtype="float32", **params):
+    check_op(op, arrays, backend, dtype, **params)
+
+
+@pytest.mark.parametrize("channels", [3, 4, 8])
+def test_the_first_of_equal_values_wins_and_nan_before_all(rng, channels):
+    x = rng.choice([0.0, 1.0, -np.inf, np.nan], (2, 6, 7, channels), p=[0.4, 0.3, 0.2, 0.1])
+    check("max_pool2d", x, size=3, stride=2, padding=1)
+    check("max_pool2d", np.full_like(x, -np.inf), size=2, padding=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_random_numbers_in_many_blocks_with_a_rest(rng, dtype):
+    key = np.array([2**62 + 5, 3 * 2**32 + 1])
+    for n in (4099, 5002):
+        check("random_uniform", key, shape=(n,), dtype=dtype)
+        check("random_normal", key, shape=(n,), dtype=dtype)
+        check("drop", rng.standard_normal(n), key, p=0.3, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((33, 70), (1, 0)),
+        ((3, 9, 40), (0, 2, 1)),
+        ((2, 3, 35, 8), (3, 1, 0, 2)),
+        ((2, 33, 3, 4), (0, 2, 1, 3)),
+        ((40, 3), (1, 0)),
+    ],
+)
+def test_axes_of_any_length_are_turned(rng, dtype, shape, axes):
+    x = rng.integers(0, 100, shape).astype(dtype)
+    kind = "float64" if dtype == "float64" else "float32"
+    check("transpose", x, axes=axes, dtype=kind)
+
+
+def test_moves_that_lie_together_or_apart(rng):
+    x = rng.standard_normal((37, 9, 3))
+    check("slice", x, slices=((3, 33, 1), (0, 9, 1), (0, 3, 1)))
+    check("slice", x, slices=((36, -1, -2), (1, 9, 3), (0, 3, 1)))
+    check("unslice", x[:30], shape=x.shape, slices=((3, 33, 1), (0, 9, 1), (0, 3, 1)))
+    check("unslice", x, shape=x.shape, slices=((36, -1, -1), (0, 9, 1), (0, 3, 1)))
+    check("pad", x, widths=((1, 2), (0, 3), (0, 0)), value=-2.5)
+    for axis in range(3):
+        check("join", x, x + 1, axis=axis)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int64"])
+def test_rows_come_in_the_order_of_their_places(rng, kind):
+    for axis, inner in [(0, 4), (1, 3), (1, 1)]:
+        shape = (2, 7, inner) if axis else (7, inner)
+        for count in (3, 2500):
+            index = rng.integers(0 if kind == "uint8" else -9, 9, count).astype(kind)
+            check("take", rng.standard_normal(shape), index, axis=axis)
+            g = rng.standard_normal((*shape[:axis], count, inner))
+            check("take_dx", g, index, shape=shape, axis=axis)
