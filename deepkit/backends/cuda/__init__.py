@@ -17,7 +17,15 @@ import numpy as np
 from .. import Backend, DeviceError, Kernel, OutOfMemory, table_of
 from . import launch
 
-ROOMS = ("elementwise", "shape", "pool", "dropout", "step")
+ROOMS = (
+    "elementwise",
+    "shape",
+    "conv",
+    "conv_local",
+    "pool",
+    "dropout",
+    "step",
+)
 
 
 class SimulatedBackend(Backend):
