@@ -124,9 +124,9 @@ def _takes(kernel: Kernel, ins: Sequence[Any], params: dict[str, Any]) -> bool:
 _algorithms: dict[str, str] = {}  # op -> the variant that `using` names
 
 
-def algorithms() -> tuple[tuple[str, str], ...]:
-    """What `using` has named, as a key: (op, algorithm) in order."""
-    return tuple(sorted(_algorithms.items())) if _algorithms else ()
+def wishes() -> tuple[Any, ...]:
+    """What `using` and `precision` have asked for, as a key."""
+    return (_precision, *sorted(_algorithms.items())) if _algorithms else (_precision,)
 
 
 def wished(op: str) -> str | None:
@@ -164,6 +164,45 @@ class using:
     def __exit__(self, *_: Any) -> None:
         global _algorithms
         _algorithms = self._before
+
+
+PRECISIONS = ("float32", "tf32", "3xtf32", "bfloat16", "float16")
+_precision = "float32"
+
+
+class precision:
+    """`dk.precision("tf32")`: how exactly products and convolutions of float32 tensors multiply.
+
+        float32    plain arithmetic, 24 bits of mantissa
+        3xtf32     tensor cores, three products of 11 bits: errors as of float32
+        tf32       tensor cores, factors of 11 bits
+        bfloat16   tensor cores, factors of 8 bits and the range of float32
+        float16    tensor cores, factors of 11 bits, gradients scaled into their narrow range
+
+    Sums are float32 in all of them, as are all tensors.  It holds for the whole process and from
+    here on, or, as `with dk.precision("tf32"):`, until the end of the block, and for the gradients
+    that are computed while it holds.  A device without tensor cores, such as a processor, computes
+    in float32, which is at least as exact.  Errors: ValueError for another name.
+    """
+
+    def __init__(self, name: str) -> None:
+        global _precision
+        if name not in PRECISIONS:
+            known = ", ".join(f"'{p}'" for p in PRECISIONS)
+            raise ValueError(f"precision: expected one of {known}, not {name!r}")
+        self._before = _precision
+        _precision = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        global _precision
+        _precision = self._before
+
+
+def current_precision() -> str:
+    return _precision
 
 
 def _has_variants(op: str) -> bool:

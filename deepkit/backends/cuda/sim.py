@@ -48,6 +48,10 @@ class Simulator:
                 library = self._libraries[stem, types] = self._load(stem, types)
         return getattr(library, f"deepkit_run_{name}"), library
 
+    def used(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+        """The files that were compiled, and what their placeholders stand for."""
+        return list(self._libraries)
+
     def start(self, call: Call) -> None:
         run, library = call.function
         if call.shared > MOST_SHARED:
