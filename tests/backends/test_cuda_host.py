@@ -97,7 +97,7 @@ def test_without_a_compiler(machine, monkeypatch):
     monkeypatch.undo()
     fake_cupy.install(monkeypatch)
     monkeypatch.setattr(nvrtc, "architectures", lambda: nvrtc.library() and [])
-    monkeypatch.setattr(nvrtc, "_places", list)
+    monkeypatch.setattr(nvrtc, "load", lambda name: None)
     nvrtc.library.cache_clear()
     try:
         assert "NVRTC, the run-time compiler of CUDA, was not found" in why_not("cuda")

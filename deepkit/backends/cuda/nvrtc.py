@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import ctypes.util
 import functools
-import glob
-import importlib
-import importlib.util
-import os
 import re
 from typing import Any, NamedTuple
 
 from .. import DeviceError
+from .libraries import load
 from .sources import placeholders, source
 
 MISSING = (
@@ -40,28 +35,12 @@ class Resources(NamedTuple):
 
 @functools.cache
 def library() -> Any:
-    """libnvrtc, from wherever it is installed.  Errors: DeviceError."""
-    for place in _places():
-        with contextlib.suppress(OSError):
-            found = ctypes.CDLL(place)
-            found.nvrtcGetErrorString.restype = ctypes.c_char_p
-            return found
-    raise DeviceError(MISSING)
-
-
-def _places() -> list[str]:
-    found: list[str] = []
-    if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.pathfinder"):
-        pathfinder = importlib.import_module("cuda.pathfinder")
-        with contextlib.suppress(Exception):  # it has an error of its own for what it cannot find
-            found.append(pathfinder.load_nvidia_dynamic_lib("nvrtc").abs_path)
-    nvidia = importlib.util.find_spec("nvidia")
-    for folder in nvidia.submodule_search_locations or () if nvidia else ():
-        found += sorted(glob.glob(f"{folder}/*/lib/libnvrtc.so.*"), reverse=True)
-    for root in (os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
-        found += [f"{root}/lib64/libnvrtc.so"] if root else []
-    named = ctypes.util.find_library("nvrtc")
-    return found + ([named] if named else [])
+    """libnvrtc.  Errors: DeviceError where there is none."""
+    found = load("nvrtc")
+    if found is None:
+        raise DeviceError(MISSING)
+    found.nvrtcGetErrorString.restype = ctypes.c_char_p
+    return found
 
 
 def version() -> tuple[int, int]:
