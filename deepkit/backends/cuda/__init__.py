@@ -16,7 +16,7 @@ import numpy as np
 from .. import Backend, Kernel, table_of
 from . import launch
 
-ROOMS = ("elementwise", "shape", "pool", "dropout", "step")
+ROOMS = ("elementwise", "shape", "pool", "norm", "fold", "dropout", "step")
 
 
 class SimulatedBackend(Backend):
