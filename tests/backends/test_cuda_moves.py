@@ -79,3 +79,24 @@ def test_rows_come_in_the_order_of_their_places(rng, kind):
             check("take", rng.standard_normal(shape), index, axis=axis)
             g = rng.standard_normal((*shape[:axis], count, inner))
             check("take_dx", g, index, shape=shape, axis=axis)
+
+
+@pytest.mark.parametrize(("rows", "channels"), [(700, 3), (5000, 1), (300, 70), (2, 33)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_batch_norm_in_pieces_and_far_from_zero(rng, dtype, rows, channels):
+    x = (1000 if rows > 2 else 10) + rng.standard_normal((rows, channels)) * np.arange(channels)
+    x[0] += 50  # the first value is the pivot of the sums
+    g, gamma, beta = rng.standard_normal((rows, channels)), *rng.standard_normal((2, channels))
+    running = [np.zeros(channels), np.ones(channels)]
+    check("batch_norm_train", x, gamma, beta, g, *running, activation="relu", dtype=dtype)
+    mean, invstd = x.mean(0), 1 / np.sqrt(x.var(0) + 1)
+    check("batch_norm_dx", g, x, gamma, mean, invstd, beta, relu=True, dtype=dtype)
+
+
+@pytest.mark.parametrize("size", [33, 1024, 1025, 3000])
+def test_rows_of_a_warp_and_of_a_block(rng, size):
+    x, g = 10 + rng.standard_normal((2, 19, size))
+    gamma, beta = rng.standard_normal((2, size))
+    check("layer_norm_over", x, gamma, beta)
+    mean, invstd = x.mean(1, keepdims=True), 1 / x.std(1, keepdims=True)
+    check("layer_norm_dx", g, x, gamma, mean, invstd)

@@ -23,6 +23,8 @@ ROOMS = (
     "conv",
     "conv_local",
     "pool",
+    "norm",
+    "fold",
     "dropout",
     "step",
 )
