@@ -20,6 +20,7 @@ from . import launch
 ROOMS = (
     "elementwise",
     "shape",
+    "reduce",
     "conv",
     "conv_local",
     "pool",
