@@ -16,7 +16,7 @@ import numpy as np
 from .. import Backend, Kernel, table_of
 from . import launch
 
-ROOMS = ("elementwise",)
+ROOMS = ("elementwise", "linear")
 
 
 class SimulatedBackend(Backend):
