@@ -21,6 +21,7 @@ ROOMS = (
     "elementwise",
     "shape",
     "reduce",
+    "linear",
     "conv",
     "conv_local",
     "pool",
