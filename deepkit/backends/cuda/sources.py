@@ -87,7 +87,10 @@ def _line_after(match: re.Match) -> int:
     return match.string.count("\n", 0, match.start()) + 2
 
 
-_KERNEL = re.compile(r"\b(?:LIMITED_KERNEL\((?P<threads>\d+),\s*|KERNEL\()(?P<name>[\w#]+)\)\s*\(")
+_KERNEL = re.compile(
+    r"\b(?:KERNEL\(|(?:LIMITED|RESIDENT)_KERNEL\((?P<threads>\d+),\s*(?:\w+,\s*)?)"
+    r"(?P<name>[\w#]+)\)\s*\("
+)
 _MACRO = re.compile(r"^#define (\w+)\(name\b[^)]*\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*")
 
