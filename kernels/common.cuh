@@ -14,10 +14,14 @@
     type* name = reinterpret_cast<type*>(dynamic_shared_bytes)
 #endif
 
-// A kernel: the host knows it by `name`.  LIMITED_KERNEL promises at most `threads` a block.
+// A kernel: the host knows it by `name`.  LIMITED_KERNEL promises at most `threads` a block, and
+// RESIDENT_KERNEL wants so few registers that `blocks` of these fit into a multiprocessor.
 #define KERNEL(name) extern "C" __global__ void deepkit_##name
 #define LIMITED_KERNEL(threads, name) \
     extern "C" __global__ void __launch_bounds__(threads) deepkit_##name
+
+#define RESIDENT_KERNEL(threads, blocks, name) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) deepkit_##name
 
 // for (each i < n), shared among all threads of the grid: right for any n and any grid
 #define GRID_LOOP(i, n)                                                            \

@@ -1,0 +1,279 @@
+// The convolution as a product of tiles, without its columns: they are gathered on their way into
+// shared memory (an implicit matrix product).
+//
+//                             SHORT output channels
+//                           +---------+
+//                           | filters | 16 of (r, s, c)       (r, s, c) is the depth, c the fastest:
+//      16 of (r, s, c)      +---------+                       a thread has 4 neighbouring channels of
+//      +-------------+      +---------+                       one tap, for some pixels, in one load
+//      | what these  |      |  sums   |                       of 16 bytes each
+//      | pixels see  |      |  y      |  LONG pixels
+//      | of x        |      |         |  (n, p, q)
+//      +-------------+      +---------+
+//
+// The gradient for x is the same product, of g with the filters read across: dx[n, row, column, c]
+// sums up the (r, s, k) of the g that saw it.  With stride 2 every pixel was seen through a part of
+// the taps only, and which these are is alike for every second row and column:
+//
+//      1 2 1 2     a phase: pixels of one number.  Each is a convolution of its own, of stride 1,
+//      3 4 3 4     with its taps (3 x 3: phase 1 has 4, 2 and 3 have 2, 4 has 1), and blocks of its
+//      1 2 1 2     own, so that nothing is multiplied in vain.
+#include "conv_tile.cuh"
+
+// Along one axis: result i goes to pixel `to + i to_step` of the output; through its tap t it reads
+// pixel `from + i stride + t step` of the input, times tap `tap + t tap_step` of the filter.
+struct Axis {
+    int results, to, to_step, from, stride, step, taps, tap, tap_step;
+};
+
+__device__ inline Axis forward(int outputs, int window, int stride, int dilation, int before) {
+    return {outputs, 0, 1, -before, stride, dilation, window, 0, 1};
+}
+
+// p = (row + before - r dilation) / stride, for the rows phase + i stride and the r that divide
+__device__ inline Axis backward(
+    int phase, int size, int window, int stride, int dilation, int before) {
+    int tap = 0, tap_step = 1;
+    while (tap < window && (phase + before - tap * dilation) % stride) tap++;
+    while (tap_step * dilation % stride) tap_step++;
+    int taps = tap < window ? (window - tap + tap_step - 1) / tap_step : 0;
+    int results = phase < size ? (size - phase + stride - 1) / stride : 0;
+    int from = (phase + before - tap * dilation) / stride;
+    return {results, phase, stride, from, 1, -(tap_step * dilation / stride), taps, tap, tap_step};
+}
+
+// A place in the depth: tap (r, s) and channel c of it.
+struct Place {
+    int r, s, c;
+
+    __device__ void move(int by, int taps, int channels) {
+        c += by;
+        while (c >= channels) {
+            c -= channels;
+            if (++s == taps) s = 0, r++;
+        }
+    }
+};
+
+// An array of pixels, and which of its channels this block's group has.
+struct Pixels {
+    int rows, columns, channels, first, count;
+};
+
+// One tile of results.  `filters` is (K, R, S, C/groups); across: its depth is K (the gradient for x).
+template <int LONG, int SHORT, int ROWS, int COLUMNS, bool across>
+__device__ inline void gather_product(
+    T* y, const T* x, const T* filters, const T* bias, T* x_tile, T* w_tile, Conv conv, Pixels to,
+    Pixels from, Axis down, Axis right, i64 first_pixel, int first_channel) {
+    constexpr int LOADS = LONG / 32;                                  // quads of x for each thread
+    constexpr int W_LOADS = SHORT <= 32 ? 1 : SHORT / 32;             // of the filters
+    int thread = threadIdx.x, inside = conv.C / conv.groups;
+    i64 pixels = (i64)conv.N * down.results * right.results;
+    i64 filter = (i64)conv.R * conv.S * inside;
+    if (first_pixel >= pixels) return;  // the whole block: other phases have more
+
+    // From here on pixels are counted from the image with the first one on.
+    int count = pixels - first_pixel < LONG ? pixels - first_pixel : LONG;
+    Pixel begin = pixel(first_pixel, down.results, right.results);
+    int start = begin.row * right.results + begin.column;
+    x += (i64)begin.image * from.rows * from.columns * from.channels + from.first;
+    y += (i64)begin.image * to.rows * to.columns * to.channels + to.first;
+
+    // What this thread loads of x: 4 channels, from quarter * 4 on, for pixels 32 apart.
+    int quarter = thread % 2 + thread / 64 * 2, row[LOADS], column[LOADS], corner[LOADS];
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) {
+        int number = thread / 2 % 32 + 32 * i;
+        Pixel at = pixel(start + number, down.results, right.results);
+        row[i] = down.from + at.row * down.stride;
+        column[i] = right.from + at.column * right.stride;
+        corner[i] = (at.image * from.rows + row[i]) * from.columns + column[i];
+        if (number >= count) row[i] = -(1 << 30);  // outside, whatever the tap
+    }
+    bool x_whole = from.channels % 4 == 0 && from.count % 4 == 0 && aligned16(x);
+
+    // And of the filters: 4 of the depth for a channel, or, across, 4 channels for one of the depth.
+    constexpr int W_APART = across ? THREADS / (SHORT / 4) : 32;
+    int w_depth = across ? thread / (SHORT / 4) : quarter * 4;
+    int w_channel = across ? thread % (SHORT / 4) * 4 : thread / 2 % 32;
+    bool w_mine = across ? w_depth < DEPTH : w_channel < SHORT;
+    filters += (across ? from.first : to.first) * filter;
+    filters += (i64)(down.tap * conv.S + right.tap) * inside;
+    bool w_whole = inside % 4 == 0 && aligned16(filters);
+
+    Place first = {0, 0, 0};  // of the next tiles
+    Quad x_next[LOADS], w_next[W_LOADS];
+    auto fetch = [&]() {  // the next tiles, into registers
+        Place each = first;
+        each.move(quarter * 4, right.taps, from.count);
+        if (x_whole) {
+            int r = each.r * down.step, s = each.s * right.step;
+            int tap = r * from.columns + s;
+            const T* x_c = x + each.c;
+#pragma unroll
+            for (int i = 0; i < LOADS; i++) {
+                bool there = each.r < down.taps && within(row[i] + r, from.rows) &&
+                             within(column[i] + s, from.columns);
+                x_next[i] = zeros();
+                if (there) x_next[i] = load(x_c + (i64)(corner[i] + tap) * from.channels, 4, true);
+            }
+        } else {
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                int r = each.r * down.step, s = each.s * right.step;
+                int tap = r * from.columns + s;
+                const T* x_c = x + each.c;
+#pragma unroll
+                for (int i = 0; i < LOADS; i++) {
+                    bool there = each.r < down.taps && within(row[i] + r, from.rows) &&
+                                 within(column[i] + s, from.columns);
+                    x_next[i].at[k] = there ? x_c[(i64)(corner[i] + tap) * from.channels] : T(0);
+                }
+                each.move(1, right.taps, from.count);
+            }
+        }
+
+        each = first;
+        each.move(w_depth, right.taps, from.count);
+#pragma unroll
+        for (int i = 0; i < W_LOADS; i++) {
+            int tap = each.r * down.tap_step * conv.S + each.s * right.tap_step;
+            int channel = first_channel + w_channel + (across ? 0 : 32 * i);
+            w_next[i] = zeros();
+            if (w_mine && each.r < down.taps && channel < to.count) {
+                if (across)
+                    w_next[i] = load(filters + each.c * filter + (i64)tap * inside + channel,
+                                     to.count - channel, w_whole);
+                else  // the taps of a filter are one piece
+                    w_next[i] = load(filters + channel * filter + (i64)tap * inside + each.c,
+                                     filter - (tap * inside + each.c), w_whole);
+            }
+            if (across) each.move(W_APART, right.taps, from.count);
+        }
+        first.move(DEPTH, right.taps, from.count);
+    };
+    T* x_put = x_tile + quarter * 4 * (LONG + PAD) + thread / 2 % 32;
+    T* w_put = w_tile + w_depth * (SHORT + PAD) + w_channel;
+    auto put = [&](int pair) {  // from there into shared memory
+#pragma unroll
+        for (int i = 0; i < LOADS; i++)
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                x_put[(pair * DEPTH + k) * (LONG + PAD) + 32 * i] = x_next[i].at[k];
+#pragma unroll
+        for (int i = 0; i < W_LOADS; i++) {
+            if (!w_mine) continue;
+            if (across)
+                store(w_put + (pair * DEPTH + W_APART * i) * (SHORT + PAD), w_next[i], 4, true);
+            else
+#pragma unroll
+                for (int k = 0; k < 4; k++)
+                    w_put[(pair * DEPTH + k) * (SHORT + PAD) + 32 * i] = w_next[i].at[k];
+        }
+    };
+
+    Sums<LONG, SHORT, ROWS, COLUMNS> sums;
+    int steps = ((i64)down.taps * right.taps * from.count + DEPTH - 1) / DEPTH;
+    if (steps) {
+        fetch();
+        put(0);
+    }
+    __syncthreads();
+    for (int step = 0; step < steps; step++) {
+        if (step + 1 < steps) fetch();
+        sums.add_product(x_tile + step % 2 * DEPTH * (LONG + PAD),
+                         w_tile + step % 2 * DEPTH * (SHORT + PAD));
+        if (step + 1 < steps) put((step + 1) % 2);
+        __syncthreads();
+    }
+
+    bool y_whole = to.channels % 4 == 0 && to.count % 4 == 0 && aligned16(y);
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+        if (sums.row(i) >= count) continue;
+        Pixel at = pixel(start + sums.row(i), down.results, right.results);
+        int there = at.image * to.rows + down.to + at.row * down.to_step;
+        there = there * to.columns + right.to + at.column * right.to_step;
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j += 4) {
+            int channel = first_channel + sums.column(j);
+            if (channel >= to.count) continue;
+            Quad quad;
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                T b = bias && channel + k < to.count ? bias[to.first + channel + k] : T(0);
+                quad.at[k] = activate(sums.at[i][j + k] + b, conv.activation);
+            }
+            store(y + (i64)there * to.channels + channel, quad, to.count - channel, y_whole);
+        }
+    }
+}
+
+// Which tile a block has: channels of one group fastest, then pixels, groups, phases.
+struct Block {
+    i64 pixel;
+    int channel, group, phase;
+};
+
+__device__ inline Block block_at(i64 block, int channels, i64 pixels, int groups, int SHORT, int LONG) {
+    int across = (channels + SHORT - 1) / SHORT;
+    i64 down = (pixels + LONG - 1) / LONG, rest = block / across;
+    return {rest % down * LONG, (int)(block % across) * SHORT, (int)(rest / down % groups),
+            (int)(rest / down / groups)};
+}
+
+template <int LONG, int SHORT, int ROWS, int COLUMNS>
+__device__ inline void forward_tile(
+    T* y, const T* x, const T* w, const T* b, T* x_tile, T* w_tile, Conv conv) {
+    int inside = conv.C / conv.groups, filters = conv.K / conv.groups;
+    Block at = block_at(
+        blockIdx.x, filters, (i64)conv.N * conv.P * conv.Q, conv.groups, SHORT, LONG);
+    gather_product<LONG, SHORT, ROWS, COLUMNS, false>(
+        y, x, w, b, x_tile, w_tile, conv, {conv.P, conv.Q, conv.K, at.group * filters, filters},
+        {conv.H, conv.W, conv.C, at.group * inside, inside},
+        forward(conv.P, conv.R, conv.stride_h, conv.dilation_h, conv.top),
+        forward(conv.Q, conv.S, conv.stride_w, conv.dilation_w, conv.left), at.pixel, at.channel);
+}
+
+template <int LONG, int SHORT, int ROWS, int COLUMNS>
+__device__ inline void backward_tile(
+    T* dx, const T* g, const T* w, T* g_tile, T* w_tile, Conv conv) {
+    int inside = conv.C / conv.groups, filters = conv.K / conv.groups;
+    i64 rows = (conv.H + conv.stride_h - 1) / conv.stride_h;  // of the first phase, the largest
+    i64 columns = (conv.W + conv.stride_w - 1) / conv.stride_w;
+    Block at = block_at(blockIdx.x, inside, conv.N * rows * columns, conv.groups, SHORT, LONG);
+    gather_product<LONG, SHORT, ROWS, COLUMNS, true>(
+        dx, g, w, nullptr, g_tile, w_tile, conv,
+        {conv.H, conv.W, conv.C, at.group * inside, inside},
+        {conv.P, conv.Q, conv.K, at.group * filters, filters},
+        backward(at.phase / conv.stride_w, conv.H, conv.R, conv.stride_h, conv.dilation_h, conv.top),
+        backward(at.phase % conv.stride_w, conv.W, conv.S, conv.stride_w, conv.dilation_w, conv.left),
+        at.pixel, at.channel);
+}
+
+// Float64 has the small tile alone: the others would need more registers than there are.
+#define TILED(name, BLOCKS, LONG, SHORT, ROWS, COLUMNS)                                           \
+    RESIDENT_KERNEL(128, BLOCKS, name)(                                                           \
+        T* y_npqk, const T* x_nhwc, const T* w_krsc, const T* b_k, Conv conv) {                   \
+        if constexpr (sizeof(T) == 4 || LONG == 64) {                                             \
+            __shared__ __align__(16) T x_tile[2 * DEPTH * (LONG + PAD)];                          \
+            __shared__ __align__(16) T w_tile[2 * DEPTH * (SHORT + PAD)];                         \
+            forward_tile<LONG, SHORT, ROWS, COLUMNS>(                                             \
+                y_npqk, x_nhwc, w_krsc, b_k, x_tile, w_tile, conv);                               \
+        }                                                                                         \
+    }                                                                                             \
+    RESIDENT_KERNEL(128, BLOCKS, name##_dx)(                                                      \
+        T* dx_nhwc, const T* g_npqk, const T* w_krsc, Conv conv) {                                \
+        if constexpr (sizeof(T) == 4 || LONG == 64) {                                             \
+            __shared__ __align__(16) T g_tile[2 * DEPTH * (LONG + PAD)];                          \
+            __shared__ __align__(16) T w_tile[2 * DEPTH * (SHORT + PAD)];                         \
+            backward_tile<LONG, SHORT, ROWS, COLUMNS>(                                            \
+                dx_nhwc, g_npqk, w_krsc, g_tile, w_tile, conv);                                   \
+        }                                                                                         \
+    }
+
+// as many channels as there are; or small tiles, where large ones would be too few
+TILED(conv2d_128x64, 3, 128, 64, 8, 8)
+TILED(conv2d_128x32, 4, 128, 32, 8, 4)
+TILED(conv2d_128x16, 4, 128, 16, 4, 4)
+TILED(conv2d_64x32, (sizeof(T) == 4 ? 5 : 3), 64, 32, 4, 4)
