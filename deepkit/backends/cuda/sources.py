@@ -96,12 +96,8 @@ def _line_after(match: re.Match) -> int:
 
 
 _KERNEL = re.compile(
-<<<<<<< HEAD
-    r"\b(?:LIMITED_KERNEL\((?P<threads>\d+),\s*|KERNEL\()(?P<name>[\w#]+)\)[\s\\]*\("
-=======
     r"\b(?:KERNEL\(|(?:LIMITED|RESIDENT)_KERNEL\((?P<threads>\d+),\s*(?:\w+,\s*)?)"
-    r"(?P<name>[\w#]+)\)\s*\("
->>>>>>> a4fc33f7270622d01acc07a375600e99ceb35f0c
+    r"(?P<name>[\w#]+)\)[\s\\]*\("
 )
 _MACRO = re.compile(r"^#define (\w+)\(name\b[^)]*\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*")
