@@ -59,13 +59,15 @@ def _split(count, length, rows):
 
 def _stage(name, y, x, r, rows, divisor):
     if rows and r.length <= SHORT:
-        grid, block, kind = -(-r.count // (BLOCK // WARP)), BLOCK, "warps"
+        grid, kind = -(-r.count // (BLOCK // WARP)), "warps"
     elif rows:
-        grid, block, kind = r.count * r.splits, BLOCK, "rows"
+        grid, kind = r.count * r.splits, "rows"
     else:
-        grid, block, kind = -(-r.count // WARP) * r.splits, (WARP, 8), "columns"
-    grid = _least(grid, MOST_BLOCKS)
-    _reduce.run(f"{name}_{kind}", grid, block, y, x, r, divisor, T=y.dtype, S=x.dtype)
+        grid, kind = -(-r.count // WARP) * r.splits, "columns"
+    block = (WARP, 8) if kind == "columns" else BLOCK
+    _reduce.run(
+        f"{name}_{kind}", _least(grid, MOST_BLOCKS), block, y, x, r, divisor, T=y.dtype, S=x.dtype
+    )
 
 
 def _parts(y, x, axes):
