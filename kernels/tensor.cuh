@@ -6,7 +6,7 @@
 //   a  m . . . .         v                        d: rows `row` and `row` + 8, columns 2 `pair`, + 1
 //      16 rows       d  16 x 8
 //
-//   m16n8k16 (bfloat16) is the same with two numbers in each register of a and b: k is 2 `pair` and
+//   m16n8k16 (bfloat16, float16) is the same with two numbers in each register of a and b: k is 2 `pair` and
 //   2 `pair` + 1, then these + 8.
 //
 // (PTX ISA, "Matrix Fragments for mma.m16n8k8" and "... m16n8k16".)  The simulator multiplies by the
@@ -41,19 +41,38 @@ __device__ inline unsigned to_bfloat16x2(float low, float high) {
 #endif
 }
 
+// the same for float16
+__device__ inline unsigned to_float16x2(float low, float high) {
+#if defined(DEEPKIT_SIM)
+    unsigned short halves[2];
+    _Float16 given[2] = {(_Float16)low, (_Float16)high};
+    memcpy(halves, given, 4);
+    return (unsigned)halves[1] << 16 | halves[0];
+#else
+    unsigned bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+#endif
+}
+
 #if defined(DEEPKIT_SIM)
 
 namespace sim {
 
-inline float bfloat16(unsigned half) { return __int_as_float((int)(half << 16)); }
+enum class Kind { tf32, bfloat16, float16 };
 
 // k-th element of what a register of a lane holds
-inline float held(unsigned bits, int k, bool pairs) {
-    return pairs ? bfloat16(k % 2 ? bits >> 16 : bits & 0xffff) : __int_as_float((int)bits);
+inline float held(unsigned bits, int k, Kind kind) {
+    if (kind == Kind::tf32) return __int_as_float((int)bits);
+    unsigned short half = k % 2 ? bits >> 16 : bits & 0xffff;
+    if (kind == Kind::bfloat16) return __int_as_float((int)((unsigned)half << 16));
+    _Float16 value;
+    memcpy(&value, &half, 2);
+    return (float)value;
 }
 
 // d[4] += a b, K = 8 with one number in a register, K = 16 with two
-inline void multiply(float* d, const unsigned* a, const unsigned* b, bool pairs) {
+inline void multiply(float* d, const unsigned* a, const unsigned* b, Kind kind) {
     struct {
         unsigned a[4], b[2];
     } mine;
@@ -61,15 +80,15 @@ inline void multiply(float* d, const unsigned* a, const unsigned* b, bool pairs)
     memcpy(mine.b, b, sizeof mine.b);
     auto words = exchange(0xffffffffu, &mine, sizeof mine);
     auto of = [&](int lane) { return reinterpret_cast<unsigned*>(words[lane]); };
-    int row = current->lane / 4, pair = current->lane % 4, width = pairs ? 2 : 1;
+    int row = current->lane / 4, pair = current->lane % 4, width = kind == Kind::tf32 ? 1 : 2;
     for (int i = 0; i < 4; i++) {
         int upper = i / 2, column = 2 * pair + i % 2;
         float sum = d[i];
         for (int half = 0; half < 2; half++)
             for (int from = 0; from < 4; from++)
                 for (int k = 0; k < width; k++)
-                    sum += held(of(4 * row + from)[2 * half + upper], k, pairs) *
-                           held(of(4 * column + from)[4 + half], k, pairs);
+                    sum += held(of(4 * row + from)[2 * half + upper], k, kind) *
+                           held(of(4 * column + from)[4 + half], k, kind);
         d[i] = sum;
     }
 }
@@ -77,10 +96,13 @@ inline void multiply(float* d, const unsigned* a, const unsigned* b, bool pairs)
 }  // namespace sim
 
 __device__ inline void mma_tf32(float* d, const unsigned* a, const unsigned* b) {
-    sim::multiply(d, a, b, false);
+    sim::multiply(d, a, b, sim::Kind::tf32);
 }
 __device__ inline void mma_bfloat16(float* d, const unsigned* a, const unsigned* b) {
-    sim::multiply(d, a, b, true);
+    sim::multiply(d, a, b, sim::Kind::bfloat16);
+}
+__device__ inline void mma_float16(float* d, const unsigned* a, const unsigned* b) {
+    sim::multiply(d, a, b, sim::Kind::float16);
 }
 
 #elif __CUDA_ARCH__ >= 800
@@ -95,6 +117,13 @@ __device__ inline void mma_tf32(float* d, const unsigned* a, const unsigned* b) 
 __device__ inline void mma_bfloat16(float* d, const unsigned* a, const unsigned* b) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ inline void mma_float16(float* d, const unsigned* a, const unsigned* b) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import functools
 import importlib
 import importlib.util
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import DeviceError
-from . import nvrtc
+from . import blas, nvrtc
 from .cache import file
 from .launch import Call
 from .sources import placeholders, source
@@ -51,6 +52,11 @@ class Gpu:
         self.target = nvrtc.target(self.capability)
         self.compiler = f"nvrtc {nvrtc.version()}"
 
+    @functools.cached_property
+    def blas(self) -> Any:
+        """cuBLAS on this GPU and its stream, or None where it is not installed."""
+        return blas.Blas(self) if blas.available() else None
+
     # kernels ----------------------------------------------------------------------------------
     def function(self, stem: str, name: str, types: tuple[tuple[str, str], ...]) -> int:
         with self._lock, self.at_work(name):
@@ -75,11 +81,11 @@ class Gpu:
         return module
 
     def start(self, call: Call) -> None:
+        self.enter()
+        self.started.append(call.name)
         if callable(call.function):  # of a library: it launches by itself
             call.function(*call.arguments)
             return
-        self.enter()
-        self.started.append(call.name)
         try:
             if call.shared > DEFAULT_SHARED and self._shared.get(call.function, 0) < call.shared:
                 attribute = self.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES

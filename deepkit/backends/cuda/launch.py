@@ -176,6 +176,19 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int) else TYPES[np.dtype(value).name]
 
 
+def library(name: str, function: Callable[..., None], *arguments: Any, keep: Any) -> None:
+    """Call a library that launches on the stream by itself; written down like a launch.
+
+    keep: what the arguments point to, arrays among it, on whose device this is
+    """
+    driver, _ = driver_of(keep[0])
+    call = Call(name, function, None, None, 0, arguments, keep)
+    if _state.recording is None:
+        driver.start(call)
+    else:
+        _state.recording.append(call)
+
+
 _three_type = ctypes.c_uint * 3
 
 

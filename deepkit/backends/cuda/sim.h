@@ -446,6 +446,13 @@ A atomicAdd(A* p, A value) {
     return before;
 }
 
+template <class A>
+A atomicMax(A* p, A value) {
+    A before = *p;
+    *p = value > before ? value : before;
+    return before;
+}
+
 inline void __threadfence() {}
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }

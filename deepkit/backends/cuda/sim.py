@@ -33,6 +33,9 @@ STRICT = (
 class Simulator:
     """Builds, loads and runs kernels, one launch at a time."""
 
+    capability = 90  # what it emulates
+    blas = None  # it has no libraries
+
     def __init__(self, strict: bool = False) -> None:
         self.compiler = compiler()
         self.flags = FLAGS + (STRICT if strict else ())
