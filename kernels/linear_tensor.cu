@@ -14,7 +14,7 @@
 // that are 16 or 32 bytes longer, so that the lanes of a warp read 32 different banks.
 //
 // 3xTF32: x = big + small, both TF32; a b = big big + big small + small big (+ small small, which is
-// lost): the error is that of float32.
+// lost): the error is that of float32.  Infinity becomes NaN there.
 //
 // float16 ends at 65504 and loses digits below 6e-5, so either operand is multiplied by a power of two
 // that brings its largest element to 2^14, and y by what undoes both: gradients stay what they are.
@@ -73,9 +73,7 @@ struct Fragment {
 
     __device__ void set(int i, float x) {
         big[i] = to_tf32(x);
-        if (precision != TF32X3) return;
-        bool finite = (big[i] & 0x7f800000) != 0x7f800000;
-        small[i] = finite ? to_tf32(x - __int_as_float((int)big[i])) : 0;
+        if (precision == TF32X3) small[i] = to_tf32(x - __int_as_float((int)big[i]));
     }
 };
 

@@ -174,7 +174,7 @@ class precision:
     """`dk.precision("tf32")`: how exactly products and convolutions of float32 tensors multiply.
 
         float32    plain arithmetic, 24 bits of mantissa
-        3xtf32     tensor cores, three products of 11 bits: errors as of float32
+        3xtf32     tensor cores, three products of 11 bits: errors as of float32, infinity is NaN
         tf32       tensor cores, factors of 11 bits
         bfloat16   tensor cores, factors of 8 bits and the range of float32
         float16    tensor cores, factors of 11 bits, gradients scaled into their narrow range

@@ -73,10 +73,11 @@ def test_what_is_not_finite_stays_so():
     a = np.ones((40, 40), np.float32)
     a[3, 5], a[7, 1] = np.nan, np.inf
     for precision in UNITS:
-        with dk.precision(precision), dk.device("cuda-sim"):
+        with dk.precision(precision), dk.device("cuda-sim"), np.errstate(all="ignore"):
             y = (dk.tensor(a) @ dk.tensor(np.ones((40, 40), np.float32))).numpy()
         assert np.isnan(y[3]).all(), precision
-        assert np.isinf(y[7]).all(), precision
+        infinite = np.isnan if precision == "3xtf32" else np.isinf  # infinity less itself
+        assert infinite(y[7]).all(), precision
         assert np.isfinite(np.delete(y, [3, 7], 0)).all(), precision
 
 
