@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import scratch
+from . import conv_depthwise
 from .conv_parts import divided, sum_parts
 from .conv_sizes import conv
 from .launch import Kernels
@@ -29,13 +30,24 @@ def _across(channels: int) -> int:
     return 64 if channels > 32 else 32 if channels > 16 else 16
 
 
+def _depthwise(inside: int, groups: int) -> bool:
+    """Whether a group has no channels to sum over.  (One channel without groups is tiled.)"""
+    return groups > 1 and inside == 1
+
+
 def conv2d(y, x, w, b, *, groups, **settings):
+    if _depthwise(w.shape[3], groups):
+        conv_depthwise.conv2d(y, x, w, b, groups=groups, **settings)
+        return
     sizes = conv(x, y, w.shape[1:3], groups=groups, **settings)
     tile, grid = _tiles(math.prod(y.shape[:3]), y.shape[3] // groups, groups, y.dtype)
     _tiled.run(f"conv2d_{tile}", grid, 128, y, x, w, b, sizes, T=y.dtype)
 
 
 def conv2d_dx(dx, g, w, *, groups, stride, size, **settings):
+    if _depthwise(w.shape[3], groups):
+        conv_depthwise.conv2d_dx(dx, g, w, groups=groups, stride=stride, size=size, **settings)
+        return
     sizes = conv(dx, g, w.shape[1:3], groups=groups, stride=stride, **settings)
     rows, columns = (-(-d // s) for d, s in zip(size, stride, strict=True))
     tile, grid = _tiles(dx.shape[0] * rows * columns, w.shape[3], groups, dx.dtype)
@@ -54,12 +66,19 @@ def _dw_tiles(dw: Any, g: Any, groups: int) -> tuple[str, int, int, int]:
 
 
 def _dw_parts(dw: Any, g: Any, x: Any, *, groups: int, **_: Any) -> list[tuple[Any, Any]]:
+    if _depthwise(dw.shape[3], groups):
+        return conv_depthwise.parts(dw, g)
     parts = _dw_tiles(dw, g, groups)[2]
     return [((parts, *dw.shape) if parts > 1 else (0,), dw.dtype)]
 
 
 @scratch(_dw_parts)
 def conv2d_dw(dw, g, x, *, scratch, groups, window, **settings):
+    if _depthwise(dw.shape[3], groups):
+        conv_depthwise.conv2d_dw(
+            dw, g, x, scratch=scratch, groups=groups, window=window, **settings
+        )
+        return
     sizes = conv(x, g, window, groups=groups, **settings)
     tile, count, parts, length = _dw_tiles(dw, g, groups)
     sums = scratch[0] if parts > 1 else dw
