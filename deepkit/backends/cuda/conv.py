@@ -36,6 +36,6 @@ def conv2d_dx(g, w, **_):
     return "direct"
 
 
-@variants(naive=_conv2d_dw_naive, im2col=conv_im2col.conv2d_dw)
+@variants(naive=_conv2d_dw_naive, direct=conv_direct.conv2d_dw, im2col=conv_im2col.conv2d_dw)
 def conv2d_dw(g, x, **_):
-    return "im2col"
+    return "direct"

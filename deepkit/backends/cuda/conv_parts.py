@@ -9,7 +9,7 @@ from .launch import Kernels
 
 _kernels = Kernels("conv_parts")
 
-BLOCKS = 528  # 4 for each of the 132 multiprocessors of an H200
+BLOCKS = 396  # 3 for each of the 132 multiprocessors of an H200: all run at once
 LEAST = 256  # pixels in a part: less is not worth its sum
 MEMORY = 1 << 24  # numbers in all parts together
 
@@ -19,7 +19,7 @@ def divided(pixels: int, tiles: int, results: int) -> tuple[int, int]:
 
     tiles: blocks that a part occupies; results: numbers that it leaves
     """
-    wanted = min(-(-BLOCKS // max(1, tiles)), -(-pixels // LEAST), MEMORY // max(1, results))
+    wanted = min(BLOCKS // tiles, -(-pixels // LEAST), MEMORY // results)
     length = -(-pixels // max(1, wanted))
     length = max(16, -(-length // 16) * 16)  # whole steps of the kernels
     return max(1, -(-pixels // length)), length
