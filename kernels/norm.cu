@@ -5,9 +5,10 @@
 //        [ . . . . ]           3. a thread has one channel, reads its numbers once, and goes down
 //        [ . . . . ]              the rows: a warp's threads lie side by side in memory
 //
-// The variance is summed about the first value of the channel, not about the mean, which is not known
-// yet:  sum (x - mean)^2 = sum d^2 - (sum d)^2 / n  with  d = x - x_0.  As x_0 is one of the values,
-// (x_0 - mean)^2 is at most n times the variance, so what cancels costs at most a relative n 2^-53.
+// The variance is summed about the first value of the channel, not about the mean, which is not
+// known yet:  sum (x - mean)^2 = sum d^2 - (sum d)^2 / n  with  d = x - x_0.  As x_0 is one of the
+// values, (x_0 - mean)^2 is at most n times the variance: what cancels costs a relative n 2^-53 at
+// most.
 #include "norm.cuh"
 
 __device__ inline T activated(T v, int activation) {  // numbered as in norm.py
@@ -37,7 +38,7 @@ __device__ inline void down_column(i64 rows, i64 columns, F f) {
     for (i64 row = first; row < rows; row += step) f(row * columns + column_of_thread());
 }
 
-// --- training ---------------------------------------------------------------------------------------
+// --- training ------------------------------------------------------------------------------------
 
 __device__ inline double pivot_of(const T* x, i64 column) {  // x_0, or 0 where it is no number
     double first = double(x[column]);
@@ -86,10 +87,11 @@ LIMITED_KERNEL(256, batch_norm_train)(T* y, const T* x, const T* gamma, const T*
                                       i64 columns, int activation) {
     i64 c = column_of_thread();
     if (c < columns)
-        apply(y, x, residual, Channel(mean[c], invstd[c], gamma, beta, c), rows, columns, activation);
+        apply(y, x, residual, Channel(mean[c], invstd[c], gamma, beta, c), rows, columns,
+              activation);
 }
 
-// --- the gradient -------------------------------------------------------------------------------------
+// --- the gradient --------------------------------------------------------------------------------
 
 // The gradient that reaches an element through the relu, where there is one.
 __device__ inline T passed(T g, T x, const Channel& channel, bool relu) {
@@ -125,7 +127,7 @@ LIMITED_KERNEL(256, batch_norm_dx)(T* dx, const T* g, const T* x, const T* gamma
     }
 }
 
-// --- inference ----------------------------------------------------------------------------------------
+// --- inference -----------------------------------------------------------------------------------
 
 LIMITED_KERNEL(256, batch_norm_infer)(T* y, const T* x, const T* gamma, const T* beta,
                                       const T* residual, const T* running_mean,
