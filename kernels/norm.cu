@@ -30,12 +30,21 @@ struct Channel {
     __device__ T normal(T x) const { return (x - mean) * scale + shift; }
 };
 
-// f(i) for every element i of the thread's column
-template <class F>
-__device__ inline void down_column(i64 rows, i64 columns, F f) {
-    i64 step = (i64)gridDim.y * blockDim.y, first = (i64)blockIdx.y * blockDim.y + threadIdx.y;
-#pragma unroll 4
-    for (i64 row = first; row < rows; row += step) f(row * columns + column_of_thread());
+#define AT_ONCE 4  // elements that a thread has under way
+
+// y[i] = end(f(i)) for every element i of the thread's column.  Loads come before stores, over
+// which a compiler may not move them.
+template <class F, class G>
+__device__ inline void map_column(T* y, i64 rows, i64 columns, F f, G end) {
+    i64 size = rows * columns, step = (i64)gridDim.y * blockDim.y * columns;
+    i64 i = ((i64)blockIdx.y * blockDim.y + threadIdx.y) * columns + column_of_thread();
+    for (; i < size; i += AT_ONCE * step) {
+        T held[AT_ONCE];
+        for (int k = 0; k < AT_ONCE; k++)
+            if (i + k * step < size) held[k] = f(i + k * step);
+        for (int k = 0; k < AT_ONCE; k++)
+            if (i + k * step < size) y[i + k * step] = end(held[k]);
+    }
 }
 
 // --- training ------------------------------------------------------------------------------------
@@ -75,11 +84,12 @@ LIMITED_KERNEL(1024, batch_norm_statistics)(T* mean, T* invstd, T* running_mean,
 
 __device__ inline void apply(T* y, const T* x, const T* residual, const Channel& channel, i64 rows,
                              i64 columns, int activation) {
-    down_column(rows, columns, [=](i64 i) {
-        T v = channel.normal(x[i]);
-        if (residual) v += residual[i];
-        y[i] = activated(v, activation);
-    });
+    auto end = [=](T v) { return activated(v, activation); };
+    if (residual)
+        map_column(y, rows, columns,
+                   [=](i64 i) { return channel.normal(x[i]) + residual[i]; }, end);
+    else
+        map_column(y, rows, columns, [=](i64 i) { return channel.normal(x[i]); }, end);
 }
 
 LIMITED_KERNEL(256, batch_norm_train)(T* y, const T* x, const T* gamma, const T* beta,
@@ -120,10 +130,10 @@ LIMITED_KERNEL(256, batch_norm_dx)(T* dx, const T* g, const T* x, const T* gamma
     if (c < columns) {
         Channel channel(mean[c], invstd[c], gamma, beta, c);
         T along = dgamma[c] / T(rows), all = dbeta[c] / T(rows);
-        down_column(rows, columns, [=](i64 i) {
+        map_column(dx, rows, columns, [=](i64 i) {
             T reached = passed(g[i], x[i], channel, relu);
-            dx[i] = channel.scale * (reached - all - channel.hat(x[i]) * along);
-        });
+            return channel.scale * (reached - all - channel.hat(x[i]) * along);
+        }, [](T v) { return v; });
     }
 }
 
@@ -135,7 +145,7 @@ LIMITED_KERNEL(256, batch_norm_infer)(T* y, const T* x, const T* gamma, const T*
                                       int activation) {
     i64 c = column_of_thread();
     if (c < columns) {
-        T invstd = T(1 / sqrt(double(running_var[c]) + eps));
+        T invstd = T(1) / sqrt(running_var[c] + T(eps));
         Channel channel(running_mean[c], invstd, gamma, beta, c);
         apply(y, x, residual, channel, rows, columns, activation);
     }

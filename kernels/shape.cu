@@ -55,12 +55,14 @@ LIMITED_KERNEL(256, transpose_tiled)(T* y, const T* x, i64 down, i64 down_in_x, 
         i64 others = divide(rest, tiles_across);
         i64 first_j = rest * TILE, matrix = divide(others, tiles_down), first_i = others * TILE;
         place<2>(walk, matrix, at);
-        for (int k = threadIdx.y; k < TILE; k += ROWS) {
+        for (int part = 0; part < TILE; part += ROWS) {
+            int k = part + threadIdx.y;
             i64 i = first_i + k, j = first_j + threadIdx.x;
             if (i < down && j < across) tile[k][threadIdx.x] = x[at[0] + down_in_x * i + j];
         }
         __syncthreads();
-        for (int k = threadIdx.y; k < TILE; k += ROWS) {
+        for (int part = 0; part < TILE; part += ROWS) {
+            int k = part + threadIdx.y;
             i64 i = first_i + threadIdx.x, j = first_j + k;
             if (i < down && j < across) y[at[1] + i + across_in_y * j] = tile[threadIdx.x][k];
         }
