@@ -6,9 +6,9 @@
 //                       | ten rounds
 //                words 4b, 4b + 1, 4b + 2, 4b + 3
 //
-//      words     [ 0 1 2 3 | 4 5 6 7 | 8 9 ...        a thread makes a block of four words, then the
-//      float32   [ . . . . | . . . . | . . ...        one that lies one grid further on; of them it
-//      float64   [  .   .  |  .   .  |  .  ...        makes 16 bytes of uniform or normal draws
+//      words     [ 0 1 2 3 | 4 5 6 7 | 8 9 ...      a thread makes a block of four words, then the
+//      float32   [ . . . . | . . . . | . . ...      one that lies one grid further on; of them it
+//      float64   [  .   .  |  .   .  |  .  ...      makes 16 bytes of uniform or normal draws
 //
 // So any word can be had without those before it, and all devices have the same ones.
 #include "common.cuh"
@@ -20,7 +20,8 @@ struct Words {
 __device__ inline Words philox(i64 block, const i64* key) {
     u64 seed = (u64)key[0], draw = (u64)key[1];
     unsigned key0 = (unsigned)seed, key1 = (unsigned)(seed >> 32);
-    Words c = {(unsigned)block, (unsigned)((u64)block >> 32), (unsigned)draw, (unsigned)(draw >> 32)};
+    u64 number = (u64)block;
+    Words c = {(unsigned)number, (unsigned)(number >> 32), (unsigned)draw, (unsigned)(draw >> 32)};
     for (int round = 0; round < 10; round++) {
         u64 p = 0xD2511F53ull * c.at[0], q = 0xCD9E8D57ull * c.at[2];
         c = {(unsigned)(q >> 32) ^ c.at[1] ^ key0, (unsigned)q,
@@ -72,7 +73,7 @@ KERNEL(drop)(T* y, const T* x, const i64* key, i64 n, u64 least, T scale) {
     }
 }
 
-// --- random tensors -----------------------------------------------------------------------------------
+// --- random tensors ------------------------------------------------------------------------------
 
 // Four words -> four floats or two doubles from [0, 1), all bits of which are random.
 __device__ inline void uniform(const Words& w, Pack<float>& u) {
@@ -94,8 +95,13 @@ KERNEL(random_uniform)(T* y, const i64* key, i64 n) {
 }
 
 // The point at a turn of u: of 2 pi u, a sine would have to find out how many turns that is.
-__device__ inline void circle(float u, float* sine, float* cosine) { sincospif(2 * u, sine, cosine); }
-__device__ inline void circle(double u, double* sine, double* cosine) { sincospi(2 * u, sine, cosine); }
+__device__ inline void circle(float u, float* sine, float* cosine) {
+    sincospif(2 * u, sine, cosine);
+}
+
+__device__ inline void circle(double u, double* sine, double* cosine) {
+    sincospi(2 * u, sine, cosine);
+}
 
 // Box and Muller: two uniform draws are the radius and the angle of two normal ones.
 KERNEL(random_normal)(T* y, const i64* key, i64 n) {

@@ -5,9 +5,10 @@
 //        [ . . . . ]           3. a thread has one channel, reads its numbers once, and goes down
 //        [ . . . . ]              the rows: a warp's threads lie side by side in memory
 //
-// The variance is summed about the first value of the channel, not about the mean, which is not known
-// yet:  sum (x - mean)^2 = sum d^2 - (sum d)^2 / n  with  d = x - x_0.  As x_0 is one of the values,
-// (x_0 - mean)^2 is at most n times the variance, so what cancels costs at most a relative n 2^-53.
+// The variance is summed about the first value of the channel, not about the mean, which is not
+// known yet:  sum (x - mean)^2 = sum d^2 - (sum d)^2 / n  with  d = x - x_0.  As x_0 is one of the
+// values, (x_0 - mean)^2 is at most n times the variance: what cancels costs a relative n 2^-53 at
+// most.
 #include "norm.cuh"
 
 __device__ inline T activated(T v, int activation) {  // numbered as in norm.py
@@ -29,15 +30,24 @@ struct Channel {
     __device__ T normal(T x) const { return (x - mean) * scale + shift; }
 };
 
-// f(i) for every element i of the thread's column
-template <class F>
-__device__ inline void down_column(i64 rows, i64 columns, F f) {
-    i64 step = (i64)gridDim.y * blockDim.y, first = (i64)blockIdx.y * blockDim.y + threadIdx.y;
-#pragma unroll 4
-    for (i64 row = first; row < rows; row += step) f(row * columns + column_of_thread());
+#define AT_ONCE 4  // elements that a thread has under way
+
+// y[i] = end(f(i)) for every element i of the thread's column.  Loads come before stores, over
+// which a compiler may not move them.
+template <class F, class G>
+__device__ inline void map_column(T* y, i64 rows, i64 columns, F f, G end) {
+    i64 size = rows * columns, step = (i64)gridDim.y * blockDim.y * columns;
+    i64 i = ((i64)blockIdx.y * blockDim.y + threadIdx.y) * columns + column_of_thread();
+    for (; i < size; i += AT_ONCE * step) {
+        T held[AT_ONCE];
+        for (int k = 0; k < AT_ONCE; k++)
+            if (i + k * step < size) held[k] = f(i + k * step);
+        for (int k = 0; k < AT_ONCE; k++)
+            if (i + k * step < size) y[i + k * step] = end(held[k]);
+    }
 }
 
-// --- training ---------------------------------------------------------------------------------------
+// --- training ------------------------------------------------------------------------------------
 
 __device__ inline double pivot_of(const T* x, i64 column) {  // x_0, or 0 where it is no number
     double first = double(x[column]);
@@ -74,11 +84,12 @@ LIMITED_KERNEL(1024, batch_norm_statistics)(T* mean, T* invstd, T* running_mean,
 
 __device__ inline void apply(T* y, const T* x, const T* residual, const Channel& channel, i64 rows,
                              i64 columns, int activation) {
-    down_column(rows, columns, [=](i64 i) {
-        T v = channel.normal(x[i]);
-        if (residual) v += residual[i];
-        y[i] = activated(v, activation);
-    });
+    auto end = [=](T v) { return activated(v, activation); };
+    if (residual)
+        map_column(y, rows, columns,
+                   [=](i64 i) { return channel.normal(x[i]) + residual[i]; }, end);
+    else
+        map_column(y, rows, columns, [=](i64 i) { return channel.normal(x[i]); }, end);
 }
 
 LIMITED_KERNEL(256, batch_norm_train)(T* y, const T* x, const T* gamma, const T* beta,
@@ -86,10 +97,11 @@ LIMITED_KERNEL(256, batch_norm_train)(T* y, const T* x, const T* gamma, const T*
                                       i64 columns, int activation) {
     i64 c = column_of_thread();
     if (c < columns)
-        apply(y, x, residual, Channel(mean[c], invstd[c], gamma, beta, c), rows, columns, activation);
+        apply(y, x, residual, Channel(mean[c], invstd[c], gamma, beta, c), rows, columns,
+              activation);
 }
 
-// --- the gradient -------------------------------------------------------------------------------------
+// --- the gradient --------------------------------------------------------------------------------
 
 // The gradient that reaches an element through the relu, where there is one.
 __device__ inline T passed(T g, T x, const Channel& channel, bool relu) {
@@ -118,14 +130,14 @@ LIMITED_KERNEL(256, batch_norm_dx)(T* dx, const T* g, const T* x, const T* gamma
     if (c < columns) {
         Channel channel(mean[c], invstd[c], gamma, beta, c);
         T along = dgamma[c] / T(rows), all = dbeta[c] / T(rows);
-        down_column(rows, columns, [=](i64 i) {
+        map_column(dx, rows, columns, [=](i64 i) {
             T reached = passed(g[i], x[i], channel, relu);
-            dx[i] = channel.scale * (reached - all - channel.hat(x[i]) * along);
-        });
+            return channel.scale * (reached - all - channel.hat(x[i]) * along);
+        }, [](T v) { return v; });
     }
 }
 
-// --- inference ----------------------------------------------------------------------------------------
+// --- inference -----------------------------------------------------------------------------------
 
 LIMITED_KERNEL(256, batch_norm_infer)(T* y, const T* x, const T* gamma, const T* beta,
                                       const T* residual, const T* running_mean,
@@ -133,7 +145,7 @@ LIMITED_KERNEL(256, batch_norm_infer)(T* y, const T* x, const T* gamma, const T*
                                       int activation) {
     i64 c = column_of_thread();
     if (c < columns) {
-        T invstd = T(1 / sqrt(double(running_var[c]) + eps));
+        T invstd = T(1) / sqrt(running_var[c] + T(eps));
         Channel channel(running_mean[c], invstd, gamma, beta, c);
         apply(y, x, residual, channel, rows, columns, activation);
     }

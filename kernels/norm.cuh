@@ -1,11 +1,11 @@
 // Two sums for every column of a matrix, in two stages and always in the same order.
 //
-//               columns ->                     first stage: block (b, p) has `blockDim.x` columns and
-//          [ block 0,0 | block 1,0 ]           every gridDim.y-th group of rows; a thread goes down
-//      rows[ block 0,1 | block 1,1 ]           its column, then the block folds its rows of threads
+//               columns ->                first stage: block (b, p) has `blockDim.x` columns and
+//          [ block 0,0 | block 1,0 ]      every gridDim.y-th group of rows; a thread goes down
+//      rows[ block 0,1 | block 1,1 ]      its column, then the block folds its rows of threads
 //        | [ block 0,0 | block 1,0 ]
-//        v [ block 0,1 | block 1,1 ]           second stage: the same over `pieces`, a row for each p,
-//          [    ...    |    ...    ]           by blocks that have all rows to themselves
+//        v [ block 0,1 | block 1,1 ]      second stage: the same over `pieces`, a row for each p,
+//          [    ...    |    ...    ]      by blocks that have all rows to themselves
 //
 //      pieces [p][column]
 //

@@ -5,7 +5,8 @@
 //        [ . . . . . ]         lanes                                      threads
 //
 // Its threads read it three times, the second and third time from the cache: for the mean, for the
-// distances from the mean, and to write; `share` is 1 / size.  dgamma and dbeta are sums down columns, see norm.cuh.
+// distances from the mean, and to write.  `share` is 1 / size.  dgamma and dbeta are sums down
+// columns: norm.cuh.
 #include "norm.cuh"
 
 // The threads that have a row together; A is what they sum in.
@@ -66,7 +67,7 @@ LIMITED_KERNEL(256, layer_norm_blocks)(T* y, T* mean, T* invstd, const T* x, con
         normalise(ByBlock(work), y, mean, invstd, x, gamma, beta, row, size, share, eps);
 }
 
-// --- the gradient -------------------------------------------------------------------------------------
+// --- the gradient --------------------------------------------------------------------------------
 
 template <class By>
 __device__ inline void gradient(By by, T* dx, const T* g, const T* x, const T* gamma, const T* mean,

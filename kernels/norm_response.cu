@@ -1,7 +1,7 @@
 // Local response normalisation, over windows of neighbouring channels.
 //
-//      x  [ . . . . . . . . ]      channels of a pixel      s_c = k + alpha/size (x_a^2 + ... + x_b^2)
-//             |_______|            the window of c          y_c = x_c s_c^-beta
+//      x  [ . . . . . . . . ]    channels of a pixel    s_c = k + alpha/size (x_a^2 + ... + x_b^2)
+//             |_______|          the window of c        y_c = x_c s_c^-beta
 //             a   c   b
 //
 // A thread has an element; what its neighbours read as well comes from the cache.
@@ -22,7 +22,8 @@ __device__ inline T over_window(i64 i, i64 channels, i64 before, i64 after, F f)
 }
 
 __device__ inline T scale_of(const T* x, i64 i, i64 channels, i64 size, T rate, T k) {
-    T squares = over_window(i, channels, size / 2, (size - 1) / 2, [=](i64 j) { return x[j] * x[j]; });
+    T squares = over_window(i, channels, size / 2, (size - 1) / 2,
+                            [=](i64 j) { return x[j] * x[j]; });
     return squares * rate + k;
 }
 

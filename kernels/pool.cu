@@ -47,7 +47,7 @@ __device__ inline int place_of(const Pooling& pool, int axis, int output, int po
     return offset % dilation == 0 ? offset / dilation : -1;
 }
 
-// --- what a thread has ------------------------------------------------------------------------------
+// --- what a thread has ---------------------------------------------------------------------------
 
 struct Spot {
     i64 image;
@@ -83,7 +83,7 @@ __device__ inline void in_packs(const Pooling& pool, const void* a, const void* 
     else f(One<T>());
 }
 
-// --- the largest --------------------------------------------------------------------------------------
+// --- the largest ---------------------------------------------------------------------------------
 
 // In reading order: a later value has to be larger; after the first NaN nothing counts.
 template <class P>
@@ -163,12 +163,13 @@ KERNEL(max_pool2d_gather)(T* y, const T* x, const int* index, i64 images, Poolin
         int place = index[i], r = place / pool.window[1], s = place % pool.window[1];
         int row = begin(pool, 0, spot.row) + r * pool.dilation[0];
         int column = begin(pool, 1, spot.column) + s * pool.dilation[1];
-        bool there = place >= 0 && place < places && inside(pool, 0, row) && inside(pool, 1, column);
+        bool there = place >= 0 && place < places;
+        there = there && inside(pool, 0, row) && inside(pool, 1, column);
         y[i] = there ? x[at(spot, pool.size, pool.channels, row, column)] : T(0);
     }
 }
 
-// --- the mean -----------------------------------------------------------------------------------------
+// --- the mean ------------------------------------------------------------------------------------
 
 // How much of a window lies in x and, where padding is counted, in its padding.
 __device__ inline int length(const Pooling& pool, int axis, int output, bool counted) {
@@ -207,7 +208,8 @@ KERNEL(avg_pool2d)(T* y, const T* x, i64 images, Pooling pool, bool counted) {
 }
 
 template <class P>
-__device__ inline void from_means(P* dx, const P* g, i64 images, const Pooling& pool, bool counted) {
+__device__ inline void from_means(P* dx, const P* g, i64 images, const Pooling& pool,
+                                  bool counted) {
     int packs = pool.channels / P::size;
     GRID_LOOP(i, images * pool.size[0] * pool.size[1] * packs) {
         Spot spot = spot_of(i, pool.size, packs);

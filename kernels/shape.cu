@@ -2,11 +2,11 @@
 //
 // T is an unsigned number as large as an element, whatever that is.
 //
-//      copy      x [ . . . . | . . . . | . . ]       16 bytes a thread and turn
+//      copy      x [ . . . . | . . . . | . . ]     16 bytes a thread and turn
 //                y [ . . . . | . . . . | . . ]
 //
-//      gather    y [ . . . . . . . . . ]             a thread an element of y: a Walk says where in x
-//                    |  \   \                        it comes from (a slice, an axis that has moved)
+//      gather    y [ . . . . . . . . . ]           a thread an element of y: a Walk says where in x
+//                    |  \   \                      it comes from (a slice, an axis that has moved)
 //                x [ . . . . . . . . . . . . ]
 //
 //      scatter   the same with x and y exchanged: a smaller array into its place in a larger one
@@ -44,8 +44,8 @@ KERNEL(scatter)(T* y, const T* x, i64 n, i64 offset, Walk walk) {
 #define TILE 32
 #define ROWS 8  // of threads: each moves TILE / ROWS elements
 
-// x[b + down_in_x i + j] -> y[b' + i + across_in_y j], i < down, j < across, for all b, b' of a walk
-// over `count` such matrices.  Blocks of TILE x ROWS threads.
+// x[b + down_in_x i + j] -> y[b' + i + across_in_y j], i < down, j < across, for all b, b' of a
+// walk over `count` such matrices.  Blocks of TILE x ROWS threads.
 LIMITED_KERNEL(256, transpose_tiled)(T* y, const T* x, i64 down, i64 down_in_x, i64 across,
                                      i64 across_in_y, i64 count, Walk walk) {
     __shared__ T tile[TILE][TILE + 1];  // one column more, so that a column lies in all banks
@@ -55,12 +55,14 @@ LIMITED_KERNEL(256, transpose_tiled)(T* y, const T* x, i64 down, i64 down_in_x, 
         i64 others = divide(rest, tiles_across);
         i64 first_j = rest * TILE, matrix = divide(others, tiles_down), first_i = others * TILE;
         place<2>(walk, matrix, at);
-        for (int k = threadIdx.y; k < TILE; k += ROWS) {
+        for (int part = 0; part < TILE; part += ROWS) {
+            int k = part + threadIdx.y;
             i64 i = first_i + k, j = first_j + threadIdx.x;
             if (i < down && j < across) tile[k][threadIdx.x] = x[at[0] + down_in_x * i + j];
         }
         __syncthreads();
-        for (int k = threadIdx.y; k < TILE; k += ROWS) {
+        for (int part = 0; part < TILE; part += ROWS) {
+            int k = part + threadIdx.y;
             i64 i = first_i + threadIdx.x, j = first_j + k;
             if (i < down && j < across) y[at[1] + i + across_in_y * j] = tile[threadIdx.x][k];
         }

@@ -2,12 +2,12 @@
 //
 //      x (outer, length, inner)    index (count)    y (outer, count, inner)
 //
-//        0 [ . . . . ]               2                [ x2 x2 x2 x2 ]     a thread an element of y,
-//        1 [ . . . . ]               0                [ x0 x0 x0 x0 ]     or 16 bytes of it
+//        0 [ . . . . ]               2                [ x2 x2 x2 x2 ]    a thread an element
+//        1 [ . . . . ]               0                [ x0 x0 x0 x0 ]    of y, or 16 bytes of it
 //        2 [ . . . . ]               2                [ x2 x2 x2 x2 ]
 //
-// The gradient of a row is the sum of the gradients of all places where it was taken, in their order,
-// so that it never differs.  First one block makes a chain of these places for every row,
+// The gradient of a row is the sum of the gradients of all places where it was taken, in their
+// order, so that it never differs.  First one block makes a chain of these places for every row,
 //
 //      row 2:  first[2] = 0 -> next[0] = 2 -> next[2] = -1
 //

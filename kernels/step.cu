@@ -1,11 +1,11 @@
 // One step of an optimiser, in place over flat memory, and what gradient clipping needs.
 //
-//      w  [ . . . . | . . . . | . . . . | . . ]      each thread takes 16 bytes of every array, then
-//      v  [ . . . . | . . . . | . . . . | . . ]      those that lie one grid further on; what is left
-//      g  [ . . . . | . . . . | . . . . | . . ]      over at the end goes one by one
+//      w  [ . . . . | . . . . | . . . . | . . ]    each thread takes 16 bytes of every array, then
+//      v  [ . . . . | . . . . | . . . . | . . ]    those that lie one grid further on; what is left
+//      g  [ . . . . | . . . . | . . . . | . . ]    over at the end goes one by one
 //
-//      lr [ . ]   t [ . ]                            S and i64, read where they lie: a captured step
-//                                                    takes the value of the day
+//      lr [ . ]   t [ . ]                          S and i64, read where they lie: a captured step
+//                                                  takes the value of the day
 //
 // A step that counts has a launch of one thread before it.  It moves t, which no block of the other
 // may do while the rest still reads it, and makes of lr and t the numbers that all elements need.
@@ -54,7 +54,7 @@ __device__ inline T decayed(T g, T w, T decay) {
     return decay == 0 ? g : g + decay * w;
 }
 
-// --- steps ------------------------------------------------------------------------------------------
+// --- steps ---------------------------------------------------------------------------------------
 
 KERNEL(sgd_step)(T* w, T* v, const T* g, const S* lr, i64 n, T momentum, bool nesterov, T decay) {
     T rate = T(*lr);
@@ -118,7 +118,7 @@ KERNEL(adagrad_step)(T* w, T* s, const T* g, const double* now, i64 n, T eps, T 
     }, w, s, g);
 }
 
-// --- clipping -----------------------------------------------------------------------------------------
+// --- clipping ------------------------------------------------------------------------------------
 
 // A number for each block: what its threads have met, squared and summed.
 LIMITED_KERNEL(256, l2_norm_blocks)(double* blocks, const T* x, i64 n) {

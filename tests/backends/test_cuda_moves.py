@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from deepkit.backends import get
+from deepkit.backends import DeviceError, get
 from deepkit.testing import check_op
 
-backend = pytest.importorskip("deepkit.backends.cuda.sim") and get("cuda-sim")
+try:
+    backend = get("cuda-sim")
+except DeviceError as missing:
+    pytest.skip(str(missing), allow_module_level=True)
 
 
 @pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"], autouse=True)
@@ -100,3 +103,38 @@ def test_rows_of_a_warp_and_of_a_block(rng, size):
     check("layer_norm_over", x, gamma, beta)
     mean, invstd = x.mean(1, keepdims=True), 1 / x.std(1, keepdims=True)
     check("layer_norm_dx", g, x, gamma, mean, invstd)
+
+
+# steps that are replayed --------------------------------------------------------------------------
+
+
+def test_a_replay_reads_the_rate_of_the_day_and_counts_once(rng):
+    w, m, g = rng.standard_normal((3, 40_000))
+    v, lr, t = m**2, np.array(0.1), np.array(3)
+    params = dict(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, decoupled=True)
+    expected = [a.copy() for a in (w, m, v)]
+    count = t.copy()
+    kernel, reference = (b.table["adam_step"] for b in (backend, get("numpy")))
+    replay = backend.bind([(kernel, (w, m, v, g, lr, t), params | dict(scratch=[np.empty(2)]))])
+    assert t == 3
+    for rate in (0.1, 0.5, 0.01):
+        lr[...] = rate
+        replay()
+        reference(*expected, g, lr, count, **params, scratch=np.empty((2, 16384)))
+    assert t == count == 6
+    for got, want in zip((w, m, v), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_steps_go_one_by_one_where_no_16_bytes_begin(rng):
+    arrays = [a[1:] for a in rng.standard_normal((3, 1000)).astype(np.float32)]
+    w, v, g = arrays
+    assert w.ctypes.data % 16
+    expected = w - np.float32(0.1) * (np.float32(0.9) * v + g)
+    options = dict(momentum=0.9, nesterov=False, weight_decay=0.0)
+    backend.table["sgd_step"](w, v, g, np.array(0.1, np.float32), **options)
+    np.testing.assert_allclose(w, expected, rtol=1e-6)
+
+
+def test_a_norm_of_many_arrays(rng):
+    check("l2_norm", *[rng.standard_normal(n) for n in (1, 5000, 0, 70_001)])

@@ -38,28 +38,28 @@ def _launch(name, result, *others, x, y, window, stride, padding, dilation=(1, 1
 
 
 def max_pool2d(y, index, x, *, window, stride, padding, dilation, ceil_mode):
-    shape = dict(window=window, stride=stride, padding=padding, dilation=dilation)
-    _launch("max_pool2d", y, index, x, x=x, y=y, **shape)
+    windows = dict(window=window, stride=stride, padding=padding, dilation=dilation)
+    _launch("max_pool2d", y, index, x, x=x, y=y, **windows)
 
 
 def max_pool2d_dx(dx, g, index, *, size, window, stride, padding, dilation):
-    shape = dict(window=window, stride=stride, padding=padding, dilation=dilation)
-    _launch("max_pool2d_dx", dx, g, index, x=dx, y=g, **shape)
+    windows = dict(window=window, stride=stride, padding=padding, dilation=dilation)
+    _launch("max_pool2d_dx", dx, g, index, x=dx, y=g, **windows)
 
 
 def max_pool2d_gather(y, x, index, *, window, stride, padding, dilation):
-    shape = dict(window=window, stride=stride, padding=padding, dilation=dilation)
-    _launch("max_pool2d_gather", y, x, index, x=x, y=y, **shape)
+    windows = dict(window=window, stride=stride, padding=padding, dilation=dilation)
+    _launch("max_pool2d_gather", y, x, index, x=x, y=y, **windows)
 
 
 # the mean -----------------------------------------------------------------------------------------
 
 
 def avg_pool2d(y, x, *, window, stride, padding, ceil_mode, count_include_pad):
-    shape = dict(window=window, stride=stride, padding=padding)
-    _launch("avg_pool2d", y, x, x=x, y=y, **shape, options=(count_include_pad,))
+    windows = dict(window=window, stride=stride, padding=padding)
+    _launch("avg_pool2d", y, x, x=x, y=y, **windows, options=(count_include_pad,))
 
 
 def avg_pool2d_dx(dx, g, *, size, window, stride, padding, ceil_mode, count_include_pad):
-    shape = dict(window=window, stride=stride, padding=padding)
-    _launch("avg_pool2d_dx", dx, g, x=dx, y=g, **shape, options=(count_include_pad,))
+    windows = dict(window=window, stride=stride, padding=padding)
+    _launch("avg_pool2d_dx", dx, g, x=dx, y=g, **windows, options=(count_include_pad,))
