@@ -239,6 +239,7 @@ class Backend:
 
     name = ""
     arranges = False  # whether any layout other than C order exists here
+    resident = False  # whether data sets should lie here, since the way from the host is long
 
     def __init__(self, table: dict[str, Any]) -> None:
         self.table = table

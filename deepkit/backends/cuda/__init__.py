@@ -27,6 +27,7 @@ ROOMS = (
     "pool",
     "norm",
     "fold",
+    "images",
     "dropout",
     "step",
 )
@@ -36,6 +37,7 @@ class SimulatedBackend(Backend):
     """Arrays are NumPy's, in C order; a launch has ended when it returns."""
 
     name = "cuda-sim"
+    resident = True
 
     def __init__(self, table: dict[str, Any], driver: Any) -> None:
         super().__init__(table)
@@ -59,6 +61,8 @@ class SimulatedBackend(Backend):
 class CudaBackend(Backend):
     """Arrays are CuPy's, in C order; launches go to one stream, and nothing waits for them but
     `download`."""
+
+    resident = True
 
     def __init__(self, table: dict[str, Any], driver: Any) -> None:
         super().__init__(table)

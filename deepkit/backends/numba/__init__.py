@@ -25,6 +25,7 @@ ROOMS = (
     "softmax",
     "norm",
     "fold",
+    "images",
     "dropout",
     "step",
 )
