@@ -1,7 +1,7 @@
-// What the tiled convolutions share: a block's product of two tiles, each thread's part in registers.
+// What the tiled convolutions share: a block's product of two tiles, summed up in registers.
 //
-// The host says how large a tile is (LONG x SHORT results) and a thread's part of it (ROWS x COLUMNS);
-// the file is compiled once for each that is used.  Here those are 128 x 64 and 8 x 8.
+// The host says how large a block's tile is (LONG x SHORT) and a thread's part of it (ROWS x COLUMNS);
+// a file is compiled once for each that is used.  Drawn here are 128 x 64 and 8 x 8.
 //
 //                          SHORT
 //                      +------------+
@@ -10,7 +10,7 @@
 //            DEPTH                             registers, and is then put into the other pair, so
 //         +--------+   +------------+          that one meeting a step is enough.
 //         |        |   |            |
-//   LONG  | a_tile |   |    sums    |          For each step of depth 1 a thread reads 8 + 8 numbers,
+//   LONG  | a_tile |   |    sums    |          For one step of depth a thread reads 8 + 8 numbers,
 //         |        |   |            |          four at a time, and adds up 64 products.
 //         +--------+   +------------+
 //
@@ -92,7 +92,8 @@ struct Sums {
 #pragma unroll
             for (int i = 0; i < ROWS; i++)
 #pragma unroll
-                for (int j = 0; j < COLUMNS; j++) at[i][j] += a[i / 4].at[i % 4] * b[j / 4].at[j % 4];
+                for (int j = 0; j < COLUMNS; j++)
+                    at[i][j] += a[i / 4].at[i % 4] * b[j / 4].at[j % 4];
         }
     }
 };

@@ -3,10 +3,10 @@
 //
 //                             SHORT output channels
 //                           +---------+
-//                           | filters | 16 of (r, s, c)       (r, s, c) is the depth, c the fastest:
-//      16 of (r, s, c)      +---------+                       a thread has 4 neighbouring channels of
-//      +-------------+      +---------+                       one tap, for some pixels, in one load
-//      | what these  |      |  sums   |                       of 16 bytes each
+//                           | filters | 16 of (r, s, c)    (r, s, c) is the depth, c the fastest: a
+//      16 of (r, s, c)      +---------+                    thread has 4 neighbouring channels of
+//      +-------------+      +---------+                    one tap, for some pixels, in one load of
+//      | what these  |      |  sums   |                    16 bytes each
 //      | pixels see  |      |  y      |  LONG pixels
 //      | of x        |      |         |  (n, p, q)
 //      +-------------+      +---------+
@@ -42,8 +42,8 @@ __device__ inline Axis backward(
     return {results, phase, stride, from, 1, -(tap_step * dilation / stride), taps, tap, tap_step};
 }
 
-// A place in the depth: tap (r, s) and channel c of it.
-struct Place {
+// A place in the depth: channel c of tap (r, s).
+struct Tap {
     int r, s, c;
 
     __device__ void move(int by, int taps, int channels) {
@@ -60,13 +60,12 @@ struct Pixels {
     int rows, columns, channels, first, count;
 };
 
-// One tile of results.  `filters` is (K, R, S, C/groups); across: its depth is K (the gradient for x).
+// One tile of results.  `filters` is (K, R, S, C/groups); across: its depth is K (gradient for x).
 template <bool across>
 __device__ inline void gather_product(
     T* y, const T* x, const T* filters, const T* bias, T* x_tile, T* w_tile, Conv conv, Pixels to,
     Pixels from, Axis down, Axis right, i64 first_pixel, int first_channel) {
-    constexpr int LOADS = LONG / 32;                                  // quads of x for each thread
-    constexpr int W_LOADS = SHORT <= 32 ? 1 : SHORT / 32;             // of the filters
+    constexpr int LOADS = LONG / 32, W_LOADS = SHORT <= 32 ? 1 : SHORT / 32;  // quads a thread
     int thread = threadIdx.x, inside = conv.C / conv.groups;
     i64 pixels = (i64)conv.N * down.results * right.results;
     i64 filter = (i64)conv.R * conv.S * inside;
@@ -92,7 +91,7 @@ __device__ inline void gather_product(
     }
     bool x_whole = from.channels % 4 == 0 && from.count % 4 == 0 && aligned16(x);
 
-    // And of the filters: 4 of the depth for a channel, or, across, 4 channels for one of the depth.
+    // And of the filters: 4 of the depth for a channel; across, 4 channels for one of the depth.
     constexpr int W_APART = across ? THREADS / (SHORT / 4) : 32;
     int w_depth = across ? thread / (SHORT / 4) : quarter * 4;
     int w_channel = across ? thread % (SHORT / 4) * 4 : thread / 2 % 32;
@@ -101,10 +100,10 @@ __device__ inline void gather_product(
     filters += (i64)(down.tap * conv.S + right.tap) * inside;
     bool w_whole = inside % 4 == 0 && aligned16(filters);
 
-    Place first = {0, 0, 0};  // of the next tiles
+    Tap first = {0, 0, 0};  // of the next tiles
     Quad x_next[LOADS], w_next[W_LOADS];
     auto fetch = [&]() {  // the next tiles, into registers
-        Place each = first;
+        Tap each = first;
         each.move(quarter * 4, right.taps, from.count);
         if (x_whole) {
             int r = each.r * down.step, s = each.s * right.step;

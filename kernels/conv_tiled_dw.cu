@@ -43,8 +43,8 @@ RESIDENT_KERNEL(128, BLOCKS, conv2d_dw_tiled)
     i64 first_pixel = part * length, pixels = (i64)conv.N * conv.P * conv.Q;
     int count = pixels - first_pixel < length ? pixels - first_pixel : length;
 
-    // This thread's 4 of (r, s, c): where they lie beside the pixel that the window begins at.  (One
-    // image has fewer than 2^31 elements; all of them together may have more.)
+    // This thread's 4 of (r, s, c): where they lie beside the pixel that the window begins at.  One
+    // image has fewer than 2^31 elements; all of them together may have more.
     int quad = first_row + thread % (LONG / 4) * 4, row[4], column[4], place[4];
     bool x_whole = conv.C % 4 == 0 && inside % 4 == 0 && aligned16(x_nhwc);
 #pragma unroll

@@ -25,8 +25,8 @@ class Tile(NamedTuple):
     COLUMNS: int
     BLOCKS: int  # that a multiprocessor holds
 
-    def count(self, long: int, short: int) -> int:
-        """How many cover so many results."""
+    def cover(self, long: int, short: int) -> int:
+        """How many of them so many results take."""
         return -(-long // self.LONG) * -(-short // self.SHORT)
 
 
@@ -51,7 +51,7 @@ def _tile(pixels: int, channels: int, groups: int, dtype: Any) -> Tile:
     if dtype.itemsize > 4:
         return DOUBLE
     tile = _wide(channels)
-    return tile if tile.count(pixels, channels) * groups >= MULTIPROCESSORS else SMALL
+    return tile if tile.cover(pixels, channels) * groups >= MULTIPROCESSORS else SMALL
 
 
 def _depthwise(inside: int, groups: int) -> bool:
@@ -66,7 +66,7 @@ def conv2d(y, x, w, b, *, groups, **settings):
     sizes = conv(x, y, w.shape[1:3], groups=groups, **settings)
     pixels, channels = math.prod(y.shape[:3]), y.shape[3] // groups
     tile = _tile(pixels, channels, groups, y.dtype)
-    grid = tile.count(pixels, channels) * groups
+    grid = tile.cover(pixels, channels) * groups
     _tiled.run("conv2d_tiled", grid, 128, y, x, w, b, sizes, **_types(tile, y.dtype))
 
 
@@ -78,7 +78,7 @@ def conv2d_dx(dx, g, w, *, groups, stride, size, **settings):
     phases = math.prod(stride)
     pixels = dx.shape[0] * math.prod(-(-d // s) for d, s in zip(size, stride, strict=True))
     tile = _tile(pixels, w.shape[3], groups * phases, dx.dtype)
-    grid = tile.count(pixels, w.shape[3]) * groups * phases
+    grid = tile.cover(pixels, w.shape[3]) * groups * phases
     _tiled.run("conv2d_dx_tiled", grid, 128, dx, g, w, sizes, **_types(tile, dx.dtype))
 
 
@@ -98,7 +98,7 @@ def _divided(dw: Any, g: Any, groups: int) -> _Divided:
         tile = DOUBLE
     elif depth <= SMALL.LONG and filters <= SMALL.SHORT:
         tile = SMALL
-    tiles = tile.count(depth, filters) * groups
+    tiles = tile.cover(depth, filters) * groups
     return _Divided(tile, tiles, *divided(math.prod(g.shape[:3]), tiles, dw.size))
 
 
