@@ -13,7 +13,7 @@ SET_UP_DEV := $(VENV)/.set-up-dev
 SET_UP_BENCH := $(VENV)/.set-up-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help train test slow soak bench bench-cpu lint format clean
+.PHONY: help train test slow soak bench bench-cpu gpu-check gpu-compile lint format clean
 
 help:
 	@echo "make train   train LeNet-5 on real handwritten digits, into runs/digits"
@@ -22,6 +22,8 @@ help:
 	@echo "make soak    ten minutes of random networks, for memory that grows and steps that stall"
 	@echo "make bench   a LeNet-5 training step, in under a minute"
 	@echo "make bench-cpu   every network and op beside torch, onnxruntime, openvino; most of an hour"
+	@echo "make gpu-check    on a machine with a GPU: the laws, training and figures, in ten minutes"
+	@echo "make gpu-compile  every CUDA kernel for every generation of GPU, on any machine"
 	@echo "make lint    ruff and mypy;  make format applies what ruff can"
 	@echo "make clean   remove what make has made, the environment and runs/digits among it"
 	@echo "PYTHON=... chooses the interpreter (3.11 to 3.13); now: $(PYTHON)"
@@ -43,6 +45,13 @@ bench: $(SET_UP_TRAIN)
 
 bench-cpu: $(SET_UP_BENCH)
 	@$(BIN)/python -m bench.cpu all
+
+# With what the machine has, CuPy and PyTorch: nothing is installed.
+gpu-check:
+	@$(PYTHON) -m bench.gpu.check --out bench/results/gpu-check.json
+
+gpu-compile: $(SET_UP_DEV)
+	@$(BIN)/python -m bench.gpu.resources
 
 lint: $(SET_UP_DEV)
 	@$(BIN)/ruff check .

@@ -1,7 +1,15 @@
-"""deepkit: deep learning in Python, on NumPy and Numba, under one tape."""
+"""deepkit: deep learning in Python, on NumPy, Numba and CUDA, under one tape."""
 
 from . import data, models, nn, ops, optim, train
-from .backends import DeviceError, device, devices, set_device, set_num_threads, using
+from .backends import (
+    DeviceError,
+    device,
+    devices,
+    precision,
+    set_device,
+    set_num_threads,
+    using,
+)
 from .captured import capture
 from .card import ShapeError
 from .checkpoint import load, save
@@ -39,6 +47,7 @@ __all__ = [
     "ones",
     "ops",
     "optim",
+    "precision",
     "predict",
     "rand",
     "randn",

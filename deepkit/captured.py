@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import algorithms, current
+from .backends import current, wishes
 from .fusion import chosen
 from .nested import rebuilt
 from .ops.common import tensor_on
@@ -62,10 +62,10 @@ def capture(
 
     `step` is a function of tensors (also in tuples, lists and dictionaries), NumPy arrays, numbers
     and other hashable objects, for training or for inference.  The first call with new shapes,
-    dtypes, device, numbers, train/eval mode or algorithms (`dk.using`) runs it as it stands and
-    notes what runs; the next ones replay that.  What changes between steps must live in tensors,
-    not in Python: optimisers, dropout, batch normalisation and random draws of deepkit do.  Results
-    are copied out.
+    dtypes, device, numbers, train/eval mode, algorithms (`dk.using`) or precision runs it as it
+    stands and notes what runs; the next ones replay that.  What changes between steps must live in
+    tensors, not in Python: optimisers, dropout, batch normalisation and random draws of deepkit do.
+    Results are copied out.
 
     A step with a backward pass, or one that changes anything in place, gives the bits of the eager
     one.  In others, inference, batch norms are folded into the filters before them, and a few
@@ -106,7 +106,7 @@ class Captured:
         if mode.log is not None:
             return self.step(*args, **kwargs)  # inside another capture: part of it
         arguments: list[Tensor] = []
-        key = (_key((args, kwargs), arguments), mode.grad, current().name, algorithms())
+        key = (_key((args, kwargs), arguments), mode.grad, current().name, wishes())
         with self.lock:
             for program in self.programs.get(key, ()):
                 if program.holds():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Backend, DeviceError
+from .backends import Backend, DeviceError, OutOfMemory
 from .card import Card, ShapeError, registry
 from .spellings import refuse
 from .tensor import (
@@ -204,6 +204,8 @@ class Op(Card):
             ])  # fmt: skip
         except ValueError:  # beyond what can be addressed, not just beyond this machine's memory
             raise ShapeError(f"{self.called}: {shapes[0]} is too large for any memory") from None
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{self.called}: {error}") from None
         if self.inplace and mode.log is not None:
             for i in self.inplace:
                 if ins[i] is not None:

@@ -1,12 +1,9 @@
 // What all kernels share: indices, loops over the grid, packs of 16 bytes, meetings of a block.
 //
-// T is the element type of the launch; the host compiles a file once for each type that is used,
-// with -DT=float and so on.  Files include no header of the toolkit, so that they compile in
+// T is the element type of the launch, a typedef, as are i64 and u64: the host compiles a file once
+// for each type that is used.  Files include no header of the toolkit, so that they compile in
 // milliseconds at run time, and on processors under the simulator.
 #pragma once
-
-typedef long long i64;
-typedef unsigned long long u64;
 
 #define WARP 32
 #define MOST_AXES 8  // of a Walk, once axes that lie together are one
@@ -42,6 +39,13 @@ template <class E>
 struct __align__(16) Pack {
     static constexpr int size = 16 / sizeof(E);
     E at[16 / sizeof(E)];
+};
+
+// What stands for a pack where the addresses or the sizes do not allow one.
+template <class E>
+struct One {
+    static constexpr int size = 1;
+    E at[1];
 };
 
 __device__ inline bool aligned16(const void* a, const void* b = 0, const void* c = 0) {
@@ -80,6 +84,19 @@ __device__ inline void map2(E* y, const E* a, const E* b, i64 n, F f) {
 
 // --- walks: element i of an array of any shape, in operands with strides of their own -----------
 
+// i / size, of numbers from 0; the rest is left in i.
+__device__ inline i64 divide(i64& i, i64 size) {
+    i64 whole;
+    if (i <= 0x7fffffff && size <= 0x7fffffff) {  // a division of 32 bits is several times faster
+        whole = (unsigned)i / (unsigned)size;
+        i = (unsigned)i - (unsigned)whole * (unsigned)size;
+    } else {
+        whole = i / size;
+        i -= whole * size;
+    }
+    return whole;
+}
+
 // The last axis first.  step[k][axis] is how far operand k moves along it: 0 where it is broadcast.
 struct Walk {
     i64 size[MOST_AXES];
@@ -93,15 +110,8 @@ template <int operands>
 __device__ inline void place(const Walk& walk, i64 i, i64* at) {
     for (int k = 0; k < operands; k++) at[k] = 0;
     for (int axis = 0; axis < walk.axes; axis++) {
-        i64 size = walk.size[axis], next, here;
-        if (i <= 0x7fffffff && size <= 0x7fffffff) {  // a division of 32 bits is several times faster
-            next = (unsigned)i / (unsigned)size;
-            here = (unsigned)i - (unsigned)next * (unsigned)size;
-        } else {
-            next = i / size;
-            here = i - next * size;
-        }
-        for (int k = 0; k < operands; k++) at[k] += here * walk.step[k][axis];
+        i64 next = divide(i, walk.size[axis]);
+        for (int k = 0; k < operands; k++) at[k] += i * walk.step[k][axis];
         i = next;
     }
 }

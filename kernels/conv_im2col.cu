@@ -70,7 +70,7 @@ KERNEL(col2im)(T* dx_nhwc, const T* columns, Conv conv) {
 
 // a(row, d) = a[row a_row + d a_step], b(d, column) = b[d b_step + column b_column], in every group;
 // part i of the results sums up the steps from i part_depth on.
-struct Product {
+struct GroupedProduct {
     i64 rows, columns, depth, groups, parts, part_depth;
     i64 a_row, a_step, a_group, b_step, b_column, b_group, y_row, y_group, y_part;
 };
@@ -79,7 +79,7 @@ struct Product {
 #define DEPTH 16
 
 LIMITED_KERNEL(256, product)
-(T* y, const T* a, const T* b, const T* bias, int activation, Product of) {
+(T* y, const T* a, const T* b, const T* bias, int activation, GroupedProduct of) {
     __shared__ T a_tile[DEPTH][TILE + 1], b_tile[DEPTH][TILE + 1];  // + 1: another bank each row
     int thread = threadIdx.x, x = thread % 16, y_of = thread / 16;
 

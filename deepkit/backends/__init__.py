@@ -28,6 +28,10 @@ class DeviceError(RuntimeError):
     """A device that is unknown, or that does not work on this machine."""
 
 
+class OutOfMemory(DeviceError, MemoryError):
+    """A device has not as much memory as was asked for."""
+
+
 class SettingError(DeviceError):
     """An environment variable of deepkit's with a value that it cannot have.
 
@@ -120,9 +124,9 @@ def _takes(kernel: Kernel, ins: Sequence[Any], params: dict[str, Any]) -> bool:
 _algorithms: dict[str, str] = {}  # op -> the variant that `using` names
 
 
-def algorithms() -> tuple[tuple[str, str], ...]:
-    """What `using` has named, as a key: (op, algorithm) in order."""
-    return tuple(sorted(_algorithms.items())) if _algorithms else ()
+def wishes() -> tuple[Any, ...]:
+    """What `using` and `precision` have asked for, as a key."""
+    return (_precision, *sorted(_algorithms.items())) if _algorithms else (_precision,)
 
 
 def wished(op: str) -> str | None:
@@ -160,6 +164,45 @@ class using:
     def __exit__(self, *_: Any) -> None:
         global _algorithms
         _algorithms = self._before
+
+
+PRECISIONS = ("float32", "tf32", "3xtf32", "bfloat16", "float16")
+_precision = "float32"
+
+
+class precision:
+    """`dk.precision("tf32")`: how exactly products and convolutions of float32 tensors multiply.
+
+        float32    plain arithmetic, 24 bits of mantissa
+        3xtf32     tensor cores, three products of 11 bits: errors as of float32, infinity is NaN
+        tf32       tensor cores, factors of 11 bits
+        bfloat16   tensor cores, factors of 8 bits and the range of float32
+        float16    tensor cores, factors of 11 bits, gradients scaled into their narrow range
+
+    Sums are float32 in all of them, as are all tensors.  It holds for the whole process and from
+    here on, or, as `with dk.precision("tf32"):`, until the end of the block, and for the gradients
+    that are computed while it holds.  A device without tensor cores, such as a processor, computes
+    in float32, which is at least as exact.  Errors: ValueError for another name.
+    """
+
+    def __init__(self, name: str) -> None:
+        global _precision
+        if name not in PRECISIONS:
+            known = ", ".join(f"'{p}'" for p in PRECISIONS)
+            raise ValueError(f"precision: expected one of {known}, not {name!r}")
+        self._before = _precision
+        _precision = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        global _precision
+        _precision = self._before
+
+
+def current_precision() -> str:
+    return _precision
 
 
 def _has_variants(op: str) -> bool:
@@ -309,9 +352,10 @@ class Backend:
 HOMES = {
     "numpy": "deepkit.backends.numpy",
     "numba": "deepkit.backends.numba",
+    "cuda": "deepkit.backends.cuda",
     "cuda-sim": "deepkit.backends.cuda",
 }
-PREFERENCE = ("numba", "numpy")  # what "auto" takes: the first that works
+PREFERENCE = ("cuda", "numba", "numpy")  # what "auto" takes: the first that works
 
 _made: dict[str, Backend] = {}
 _lock = threading.Lock()
@@ -327,7 +371,10 @@ def get(name: str | Backend) -> Backend:
     if backend is None:
         if name == "auto":
             return get(next(n for n in PREFERENCE if why_not(n) is None))
-        home = HOMES.get(name) if isinstance(name, str) else None
+        if name == "cuda:0":
+            return get("cuda")
+        several = isinstance(name, str) and name.startswith("cuda:")
+        home = HOMES.get("cuda" if several else name) if isinstance(name, str) else None
         if home is None:
             known = ", ".join(f"'{n}'" for n in HOMES)
             hint = "; processors are 'numpy' or 'numba' here" if name == "cpu" else ""

@@ -17,20 +17,20 @@ import deepkit as dk
 EDITS, CHECK = blocks("docs/adding-an-op.md")
 NEW = "swish"
 CARD = "deepkit/ops/elementwise.py"
-DEVICES = [d for d in ("numpy", "numba") if d in dk.devices()]
+DEVICES = [d for d in ("numpy", "numba", "cuda-sim") if d in dk.devices()]
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the repository in which somebody has followed the page."""
     root = tmp_path_factory.mktemp("copy")
-    for room in ("deepkit", "tests", "bench"):
+    for room in ("deepkit", "tests", "bench", "kernels"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
-    _, *edits = re.split(r"^# (\w+/\S+\.py)\n", EDITS, flags=re.MULTILINE)
-    assert len(edits) == 2 * 4
+    _, *edits = re.split(r"^# (\w+/\S+\.(?:py|cu))\n", EDITS, flags=re.MULTILINE)
+    assert len(edits) == 2 * 6
     for where, code in zip(edits[::2], edits[1::2], strict=True):
-        if where.startswith("deepkit/"):
+        if where.startswith(("deepkit/", "kernels/")):
             with open(root / where, "a") as file:
                 file.write(f"\n\n{code.strip()}\n")
         else:
@@ -69,10 +69,10 @@ def test_the_generated_tests_accept_it(copy):
     assert passed > 8 * len(DEVICES)
 
 
-@pytest.mark.skipif("numba" not in DEVICES, reason="the page checks it on Numba too")
+@pytest.mark.skipif(len(DEVICES) < 3, reason="the page checks it on all of them")
 def test_its_own_check_runs(copy):
     said = ran(copy, "-c", CHECK)
-    for device in ("numpy", "numba"):
+    for device in DEVICES:
         assert re.search(rf"'{device}': 1 op, \d+ checks .* 0 findings, 0 kernels missing", said)
 
 

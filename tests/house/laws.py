@@ -167,6 +167,8 @@ def _why_not_in_backend(here: str, module: str) -> str:
 MODULE_OF_PACKAGE = {
     "cupy-cuda12x": "cupy",
     "cupy-cuda13x": "cupy",
+    "nvidia-cuda-nvrtc": "nvidia",  # a library, found by its file
+    "nvidia-cuda-nvrtc-cu12": "nvidia",
     "pillow": "PIL",
 }
 
@@ -190,7 +192,7 @@ def undeclared_imports(source: str, path: str, core: set[str], extras: set[str])
 
     The Numba and CUDA backends may need their extra at once: the registry imports them on demand.
     """
-    own_extra = {"numba": {"numba", "llvmlite"}, "cuda": {"cupy", "cupyx", "cupy_backends"}}
+    own_extra = {"numba": {"numba", "llvmlite"}, "cuda": {"cupy", "cupyx", "cupy_backends", "cuda"}}
     parts = PurePosixPath(path).parts
     free = own_extra.get(PurePosixPath(parts[2]).stem, set()) if parts[1] == "backends" else set()
     found = []

@@ -23,13 +23,13 @@ _NUMBERS = (
     "rows", "columns", "depth", "groups", "parts", "part_depth",
     "a_row", "a_step", "a_group", "b_step", "b_column", "b_group", "y_row", "y_group", "y_part",
 )  # fmt: skip
-Product = structure("Product", [(name, ctypes.c_int64) for name in _NUMBERS])
+GroupedProduct = structure("GroupedProduct", [(name, ctypes.c_int64) for name in _NUMBERS])
 
 
 def _product(
     y: Any, a: Any, b: Any, bias: Any = None, activation: str | None = None, **numbers: int
 ) -> None:
-    of = Product(**{"parts": 1, "part_depth": numbers["depth"]} | numbers)
+    of = GroupedProduct(**{"parts": 1, "part_depth": numbers["depth"]} | numbers)
     grid = -(-of.rows // TILE) * -(-of.columns // TILE) * of.groups * of.parts
     _kernels.run("product", grid, 256, y, a, b, bias, ACTIVATIONS[activation], of, T=y.dtype)
 

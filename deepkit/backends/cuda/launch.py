@@ -102,7 +102,10 @@ class Function:
             if type(value).__name__ != self.types[i]:
                 raise self._mismatch(i, type(value).__name__)
             return bytes(value)
-        return int(value) if self.whole[i] else value
+        if self.whole[i]:
+            return int(value)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            return float(np.float32(value)) if self.types[i] == "float" else value
 
     def _mismatch(self, i: int, found: str) -> TypeError:
         p: Parameter = self.parameters[i]
@@ -142,7 +145,7 @@ class Kernels:
     ) -> None:
         """Launch a kernel, or write it down while a program is bound.  An empty grid is nothing.
 
-        types: what T and other placeholders of the file stand for, as dtypes or C text
+        types: what T and other placeholders of the file stand for: dtypes, C types, numbers
         """
         if isinstance(grid, int) and grid == 0:
             return
@@ -150,8 +153,9 @@ class Kernels:
         key = (id(driver), name, *types.items())
         function = self._functions.get(key)
         if function is None:
-            named = {k: v if isinstance(v, str) else TYPES[np.dtype(v).name]
-                     for k, v in types.items()}  # fmt: skip
+            if name not in source(self.stem).kernels:
+                raise KeyError(f"{source(self.stem).stem}.cu has no kernel '{name}'")
+            named = {k: _text(v) for k, v in types.items()}
             handle = driver.function(self.stem, name, tuple(named.items()))
             function = self._functions[key] = Function(self.stem, name, named, handle)
         table, memory = function.pack(arguments, address)
@@ -165,6 +169,24 @@ class Kernels:
             driver.start(call)
         else:
             _state.recording.append(call)
+
+
+def _text(value: Any) -> str:
+    """What a placeholder stands for, in C: a dtype, a number, or C itself."""
+    return str(value) if isinstance(value, str | int) else TYPES[np.dtype(value).name]
+
+
+def library(name: str, function: Callable[..., None], *arguments: Any, keep: Any) -> None:
+    """Call a library that launches on the stream by itself; written down like a launch.
+
+    keep: what the arguments point to, arrays among it, on whose device this is
+    """
+    driver, _ = driver_of(keep[0])
+    call = Call(name, function, None, None, 0, arguments, keep)
+    if _state.recording is None:
+        driver.start(call)
+    else:
+        _state.recording.append(call)
 
 
 _three_type = ctypes.c_uint * 3

@@ -447,11 +447,30 @@ A atomicAdd(A* p, A value) {
     return before;
 }
 
+template <class A>
+A atomicMax(A* p, A value) {
+    A before = *p;
+    *p = value > before ? value : before;
+    return before;
+}
+
 inline void __threadfence() {}
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
+inline void sincospi(double x, double* s, double* c) {  // sine and cosine of pi x
+    double rest = x - 2 * floor(x / 2);
+    *s = sin(M_PI * rest);
+    *c = cos(M_PI * rest);
+}
+inline void sincospif(float x, float* s, float* c) {
+    double sine, cosine;
+    sincospi(x, &sine, &cosine);
+    *s = (float)sine;
+    *c = (float)cosine;
+}
 inline unsigned __umulhi(unsigned a, unsigned b) { return ((uint64_t)a * b) >> 32; }
 inline int __float_as_int(float x) { int i; memcpy(&i, &x, 4); return i; }
 inline float __int_as_float(int i) { float x; memcpy(&x, &i, 4); return x; }

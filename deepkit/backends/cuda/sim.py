@@ -17,20 +17,28 @@ from typing import Any
 from .. import DeviceError
 from .cache import file
 from .launch import Call
-from .sources import source
+from .sources import placeholders, source
 
 HEADER = Path(__file__).with_name("sim.h")
 ORDERS = (0, 1, 2)  # of the threads: forward, backward, shuffled
 MOST_SHARED = 227 * 1024  # bytes a block: what Hopper has
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-w")
+# indices of arrays and the like, checked; a fault ends the process, so this is for a child
+STRICT = (
+    "-fsanitize=bounds,shift,alignment,integer-divide-by-zero,float-cast-overflow",
+    "-fsanitize-undefined-trap-on-error",
+)
 
 
 class Simulator:
     """Builds, loads and runs kernels, one launch at a time."""
 
-    def __init__(self, flags: tuple[str, ...] = ()) -> None:
+    capability = 90  # what it emulates
+    blas = None  # it has no libraries
+
+    def __init__(self, strict: bool = False) -> None:
         self.compiler = compiler()
-        self.flags = (*FLAGS, *flags)
+        self.flags = FLAGS + (STRICT if strict else ())
         self.order = 0
         self.seconds = 0.0  # of compiling
         self._libraries: dict[Any, Any] = {}
@@ -42,6 +50,10 @@ class Simulator:
             if library is None:
                 library = self._libraries[stem, types] = self._load(stem, types)
         return getattr(library, f"deepkit_run_{name}"), library
+
+    def used(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+        """The files that were compiled, and what their placeholders stand for."""
+        return list(self._libraries)
 
     def start(self, call: Call) -> None:
         run, library = call.function
@@ -55,15 +67,15 @@ class Simulator:
 
     def _load(self, stem: str, types: tuple[tuple[str, str], ...]) -> Any:
         start = time.perf_counter()
-        names = list(source(stem).kernels)
+        label, names = source(stem).stem, list(source(stem).kernels)
         text = "\n".join([
             HEADER.read_text(encoding="utf-8"),
-            *[f"#define {k} {v}" for k, v in types],
-            f'#line 1 "{stem}.cu"',
+            placeholders(types),
+            f'#line 1 "{label}.cu"',
             source(stem).text,
             *[f"DEEPKIT_RUN({n})" for n in names],
         ])  # fmt: skip
-        label = "-".join([stem, *[v.replace(" ", "_") for _, v in types]])
+        label = "-".join([label, *[v.replace(" ", "_") for _, v in types]])
         path = file("sim", label, ".so", text, *self.compiler, *self.flags)
         if not path.exists():
             self._build(text, path)

@@ -57,9 +57,16 @@ def stems() -> list[str]:
 
 @functools.cache
 def source(stem: str) -> Source:
-    """A file by its stem, read once."""
-    text = _joined(folder() / f"{stem}.cu", set())
-    return Source(stem, text, _signatures(text))
+    """A file of kernels/ by its stem, or any other by its path, read once."""
+    path = Path(stem) if stem.endswith(".cu") else folder() / f"{stem}.cu"
+    text = _joined(path, set())
+    return Source(path.stem, text, _signatures(text))
+
+
+def placeholders(types: tuple[tuple[str, str], ...]) -> str:
+    """What stands before a file: T is float, and so on; numbers are macros, for `#if`."""
+    lines = [f"#define {k} {v}" if v.isdigit() else f"typedef {v} {k};" for k, v in types]
+    return "\n".join(["typedef long long i64;", "typedef unsigned long long u64;", *lines, ""])
 
 
 _INCLUDE = re.compile(r'^#include "([\w.]+)"[^\n]*$', re.MULTILINE)
@@ -76,7 +83,8 @@ def _joined(path: Path, seen: set[str]) -> str:
         if name in seen:
             return ""
         seen.add(name)
-        header = _joined(path.parent / name, seen)
+        beside = path.parent / name
+        header = _joined(beside if beside.exists() else folder() / name, seen)
         return f'#line 1 "{name}"\n{header}\n#line {_line_after(match)} "{path.name}"'
 
     text = path.read_text(encoding="utf-8")
@@ -89,7 +97,7 @@ def _line_after(match: re.Match) -> int:
 
 _KERNEL = re.compile(
     r"\b(?:KERNEL\(|(?:LIMITED|RESIDENT)_KERNEL\((?P<threads>\d+),\s*(?:\w+,\s*)?)"
-    r"(?P<name>[\w#]+)\)\s*\("
+    r"(?P<name>[\w#]+)\)[\s\\]*\("
 )
 _MACRO = re.compile(r"^#define (\w+)\(name\b[^)]*\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*")

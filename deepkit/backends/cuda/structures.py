@@ -12,7 +12,8 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {}
 
 
 def structure(name: str, fields: Sequence[tuple[str, Any]]) -> Any:
-    """A structure under its name in CUDA C++."""
+    """A structure under its name in CUDA C++, which no two may share."""
+    assert name not in STRUCTURES, f"there is a structure {name} already"
     made = type(name, (ctypes.Structure,), {"_fields_": list(fields)})
     STRUCTURES[name] = made
     return made

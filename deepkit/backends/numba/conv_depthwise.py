@@ -31,6 +31,48 @@ from .window import (
 )
 
 
+@numba.njit(forceinline=True)
+def _put(y, step, floor, a, b, c, d):
+    """Four sums, cut off below `floor`, to neighbours."""
+    store(y, 0, select(a < floor, broadcast(y, floor), a))
+    store(y, step, select(b < floor, broadcast(y, floor), b))
+    store(y, 2 * step, select(c < floor, broadcast(y, floor), c))
+    store(y, 3 * step, select(d < floor, broadcast(y, floor), d))
+
+
+@numba.njit(forceinline=True)
+def _eight(y, x, w, start, floor, y_row, y_step, x_step, r_count, x_row, w_row, s_count, x_column,
+           w_column):  # fmt: skip
+    """y[i] = max(floor, start + sum over taps of w x[i]), two rows of four neighbours, which share
+    what they read: the row x of tap r is the one of tap r - 1 a row of y below."""
+    a = b = c = d = e = f = g = h = broadcast(x, start)
+    for s in range(s_count):
+        weight, place = broadcast(x, w[s * w_column]), s * x_column
+        a = fma(weight, load(x, place), a)
+        b = fma(weight, load(x, place + x_step), b)
+        c = fma(weight, load(x, place + 2 * x_step), c)
+        d = fma(weight, load(x, place + 3 * x_step), d)
+    for r in range(1, r_count):
+        for s in range(s_count):
+            which, place = r * w_row + s * w_column, r * x_row + s * x_column
+            weight, above = broadcast(x, w[which]), broadcast(x, w[which - w_row])
+            one, two = load(x, place), load(x, place + x_step)
+            three, four = load(x, place + 2 * x_step), load(x, place + 3 * x_step)
+            a, b = fma(weight, one, a), fma(weight, two, b)
+            c, d = fma(weight, three, c), fma(weight, four, d)
+            e, f = fma(above, one, e), fma(above, two, f)
+            g, h = fma(above, three, g), fma(above, four, h)
+    for s in range(s_count):
+        above = broadcast(x, w[(r_count - 1) * w_row + s * w_column])
+        place = r_count * x_row + s * x_column
+        e = fma(above, load(x, place), e)
+        f = fma(above, load(x, place + x_step), f)
+        g = fma(above, load(x, place + 2 * x_step), g)
+        h = fma(above, load(x, place + 3 * x_step), h)
+    _put(y, y_step, floor, a, b, c, d)
+    _put(at(y, y_row), y_step, floor, e, f, g, h)
+
+
 @numba.njit
 def _four(y, x, w, start, floor, more, y_step, x_step, r_count, x_row, w_row, s_count, x_column,
           w_column):  # fmt: skip
@@ -46,10 +88,7 @@ def _four(y, x, w, start, floor, more, y_step, x_step, r_count, x_row, w_row, s_
             b = fma(weight, load(x, place + x_step), b)
             c = fma(weight, load(x, place + 2 * x_step), c)
             d = fma(weight, load(x, place + 3 * x_step), d)
-    store(y, 0, select(a < floor, broadcast(x, floor), a))
-    store(y, y_step, select(b < floor, broadcast(x, floor), b))
-    store(y, 2 * y_step, select(c < floor, broadcast(x, floor), c))
-    store(y, 3 * y_step, select(d < floor, broadcast(x, floor), d))
+    _put(y, y_step, floor, a, b, c, d)
 
 
 @numba.njit
@@ -64,48 +103,85 @@ def _one(y, x, w, start, floor, more, r_count, x_row, w_row, s_count, x_column, 
     store(y, 0, select(a < floor, broadcast(x, floor), a))
 
 
+@numba.njit
+def _eights(y, x, w, bias, biased, floor, channels, some, images, y_row, x_row, x_step, w_row,
+            w_column):  # fmt: skip
+    """All filters of 3 x 3 taps at two rows of four places: a loop with the registers to itself."""
+    for c in range(channels):
+        for f in range(c * some, (c + 1) * some):
+            weights, start = at(w, 9 * f), bias[f] if biased else like(x, 0.0)
+            for i in range(0, images, vector_lanes(x)):
+                _eight(at(y, f * images + i), at(x, c * images + i), weights, start, floor, y_row,
+                       channels * some * images, x_step, 3, x_row, w_row, 3, x_step,
+                       w_column)  # fmt: skip
+
+
 @kernel
 def _forward(
     t, n, y: ptr, x: ptr, w: ptr, bias: ptr, lanes: size, height: size, width: size,
     channels: size, outputs_h: size, outputs_w: size, filters: size, rows: size, columns: size,
     stride_h: size, stride_w: size, top: size, left: size, dilation_h: size, dilation_w: size,
-    biased: size, floor: flt,
+    biased: size, turn: size, floor: flt,
 ):  # fmt: skip
-    some, side, least = filters // channels, vector_lanes(x), number(x, floor)
-    middle = first_output(0, stride_w, left)  # outputs of a row whose taps are all inside
+    """turn: the last tap first."""
+    some, taps, side = filters // channels, rows * columns, vector_lanes(x)
+    least = number(x, floor)
+    shared = rows == columns == 3 and stride_h == dilation_h and stride_w == dilation_w
+    upper = first_output(0, stride_h, top)  # outputs whose taps are all inside: from here on
+    lower = last_output((rows - 1) * dilation_h, stride_h, top, height, outputs_h)
+    middle = first_output(0, stride_w, left)
     middle_end = last_output((columns - 1) * dilation_w, stride_w, left, width, outputs_w)
+    w_row, w_column, begin = columns, 1, 0
+    if turn:
+        w_row, w_column, begin = -columns, -1, rows * columns - 1
     for first in range(0, lanes, 64):
         images = chunk_width(first, lanes)
         x_chunk = at(x, first * height * width * channels)
         y_chunk = at(y, first * outputs_h * outputs_w * filters)
         x_row = dilation_h * width * channels * images
         x_column, x_step = dilation_w * channels * images, stride_w * channels * images
-        low, high = share(t, n, first, lanes, 64, outputs_h)
-        for p in range(low, high):
+        y_step = filters * images
+        y_row = outputs_w * y_step
+        p, high = share(t, n, first, lanes, 64, outputs_h)
+        while p < high:
             h = p * stride_h - top
             r = first_tap(h, dilation_h)
             r_count = last_tap(h, dilation_h, rows, height) - r
+            both = shared and upper <= p and p + 2 <= min(lower, high)
             q = 0
             while q < outputs_w:
+                if q < middle_end < q + 4 and middle + 4 <= middle_end:
+                    q = middle_end - 4  # some once more
                 four = middle <= q and q + 4 <= middle_end
                 v = q * stride_w - left
                 s = first_tap(v, dilation_w)
                 s_count = last_tap(v, dilation_w, columns, width) - s
                 corner = ((h + r * dilation_h) * width + v + s * dilation_w) * channels
-                for f in range(filters):
-                    weights = at(w, (f * rows + r) * columns + s)
-                    start = bias[f] if biased else like(x, 0.0)
-                    source = at(x_chunk, (corner + f // some) * images)
-                    target = at(y_chunk, ((p * outputs_w + q) * filters + f) * images)
-                    for i in range(0, images, side):
-                        if four:
-                            _four(at(target, i), at(source, i), weights, start, least, 0,
-                                  filters * images, x_step, r_count, x_row, columns, s_count,
-                                  x_column, 1)  # fmt: skip
-                        else:
-                            _one(at(target, i), at(source, i), weights, start, least, 0, r_count,
-                                 x_row, columns, s_count, x_column, 1)  # fmt: skip
+                source = at(x_chunk, corner * images)
+                target = at(y_chunk, (p * outputs_w + q) * y_step)
+                weights = at(w, begin + r * w_row + s * w_column)
+                if four and both:
+                    _eights(target, source, weights, bias, biased, least, channels, some, images,
+                            y_row, x_row, x_step, w_row, w_column)  # fmt: skip
+                    q += 4
+                    continue
+                for c in range(channels):
+                    for f in range(c * some, (c + 1) * some):
+                        start = bias[f] if biased else like(x, 0.0)
+                        for row in range(2 if both else 1):
+                            to = at(target, row * y_row + f * images)
+                            out_of = at(source, row * x_row + c * images)
+                            for i in range(0, images, side):
+                                if four:
+                                    _four(at(to, i), at(out_of, i), at(weights, f * taps), start,
+                                          least, 0, y_step, x_step, r_count, x_row, w_row,
+                                          s_count, x_column, w_column)  # fmt: skip
+                                else:
+                                    _one(at(to, i), at(out_of, i), at(weights, f * taps), start,
+                                         least, 0, r_count, x_row, w_row, s_count, x_column,
+                                         w_column)  # fmt: skip
                 q += 4 if four else 1
+            p += 2 if both else 1
 
 
 def forward(
@@ -113,7 +189,7 @@ def forward(
 ) -> None:
     floor = 0.0 if activation == "relu" else -math.inf
     launch(_forward, y.dtype, y, x, w, b, x.lanes, *x.shape[1:], *y.shape[1:], *w.shape[1:3],
-           *options[:-1], int(b is not None), floor, work=y.size * w[0].size)  # fmt: skip
+           *options[:-1], int(b is not None), 0, floor, work=y.size * w[0].size)  # fmt: skip
 
 
 @kernel
@@ -160,8 +236,63 @@ def _dx(
 
 
 def dx(dx: Lanes, g: Lanes, w: Any, options: tuple[int, ...]) -> None:
+    stride_h, stride_w, top, left, *dilation, _ = options
+    if stride_h == stride_w == 1 and dx.shape[3] == g.shape[3]:
+        # a convolution of g with the filters turned
+        (_, rows, columns, _), (down, across) = w.shape, dilation
+        launch(_forward, dx.dtype, dx, g, w, None, g.lanes, *g.shape[1:], *dx.shape[1:], rows,
+               columns, 1, 1, (rows - 1) * down - top, (columns - 1) * across - left, down, across,
+               0, 1, -math.inf, work=g.size * w[0].size)  # fmt: skip
+        return
     launch(_dx, dx.dtype, dx, g, w, g.lanes, *dx.shape[1:], *g.shape[1:], *w.shape[1:3],
            *options[:-1], work=g.size * w[0].size)  # fmt: skip
+
+
+@numba.njit(forceinline=True)
+def _neighbours(x, step):
+    return load(x, 0), load(x, step), load(x, 2 * step), load(x, 3 * step)
+
+
+@numba.njit(forceinline=True)
+def _row(x, step):
+    """Six neighbours."""
+    return (*_neighbours(x, step), load(x, 4 * step), load(x, 5 * step))
+
+
+@numba.njit(forceinline=True)
+def _add_row(sums, g, x):
+    """The sums of a row of three taps, with the products of four neighbours of g added."""
+    a, b, c = sums
+    a, b, c = fma(g[0], x[0], a), fma(g[0], x[1], b), fma(g[0], x[2], c)
+    a, b, c = fma(g[1], x[1], a), fma(g[1], x[2], b), fma(g[1], x[3], c)
+    a, b, c = fma(g[2], x[2], a), fma(g[2], x[3], b), fma(g[2], x[4], c)
+    return fma(g[3], x[3], a), fma(g[3], x[4], b), fma(g[3], x[5], c)
+
+
+@numba.njit
+def _nine_sums(sums, g, x, low, high, some, images, g_row, g_step, x_row, x_step):
+    """Filters low .. high of 3 x 3 taps, two rows of four places: what these share is read once."""
+    side = vector_lanes(x)
+    for f in range(low, high):
+        total = at(sums, 9 * f * side)
+        first = load(total, 0), load(total, side), load(total, 2 * side)
+        second = load(total, 3 * side), load(total, 4 * side), load(total, 5 * side)
+        third = load(total, 6 * side), load(total, 7 * side), load(total, 8 * side)
+        for i in range(0, images, side):
+            arrived, line = at(g, f * images + i), at(x, f // some * images + i)
+            upper, lower = _neighbours(arrived, g_step), _neighbours(at(arrived, g_row), g_step)
+            read = _row(line, x_step)
+            first = _add_row(first, upper, read)
+            read = _row(at(line, x_row), x_step)
+            second, first = _add_row(second, upper, read), _add_row(first, lower, read)
+            read = _row(at(line, 2 * x_row), x_step)
+            third, second = _add_row(third, upper, read), _add_row(second, lower, read)
+            read = _row(at(line, 3 * x_row), x_step)
+            third = _add_row(third, lower, read)
+        for j in range(3):
+            store(total, j * side, first[j])
+            store(total, (3 + j) * side, second[j])
+            store(total, (6 + j) * side, third[j])
 
 
 @kernel
@@ -175,6 +306,9 @@ def _dw(
     low, high = t * filters // n, (t + 1) * filters // n
     for i in range(low * taps, high * taps):
         store(sums, i * side, broadcast(x, like(x, 0.0)))
+    shared = rows == columns == 3 and stride_h == dilation_h and stride_w == dilation_w
+    upper = first_output(0, stride_h, top)  # outputs whose taps are all inside: from here on
+    lower = last_output((rows - 1) * dilation_h, stride_h, top, height, outputs_h)
     middle = first_output(0, stride_w, left)
     middle_end = last_output((columns - 1) * dilation_w, stride_w, left, width, outputs_w)
     for first in range(0, lanes, 64):
@@ -182,34 +316,46 @@ def _dw(
         x_chunk = at(x, first * height * width * channels)
         g_chunk = at(g, first * outputs_h * outputs_w * filters)
         g_step, x_step = filters * images, stride_w * channels * images
-        for p in range(outputs_h):
+        g_row, x_row = outputs_w * g_step, dilation_h * width * channels * images
+        p = 0
+        while p < outputs_h:
             h = p * stride_h - top
             r = first_tap(h, dilation_h)
             r_end = last_tap(h, dilation_h, rows, height)
+            both = shared and upper <= p and p + 2 <= lower
             q = 0
             while q < outputs_w:
                 four = middle <= q and q + 4 <= middle_end
                 v = q * stride_w - left
                 s = first_tap(v, dilation_w)
                 s_end = last_tap(v, dilation_w, columns, width)
-                for f in range(low, high):
-                    source = at(g_chunk, ((p * outputs_w + q) * filters + f) * images)
-                    for tap_row in range(r, r_end):
-                        line = (h + tap_row * dilation_h) * width + v
-                        for tap in range(s, s_end):
-                            place = (line + tap * dilation_w) * channels + f // some
-                            other = at(x_chunk, place * images)
-                            where = (f * taps + tap_row * columns + tap) * side
-                            total = load(sums, where)
-                            for i in range(0, images, side):
-                                total = fma(load(source, i), load(other, i), total)
-                                if four:
-                                    for j in range(1, 4):
-                                        total = fma(load(source, i + j * g_step),
-                                                    load(other, i + j * x_step),
-                                                    total)  # fmt: skip
-                            store(sums, where, total)
+                if four and both:
+                    _nine_sums(sums, at(g_chunk, (p * outputs_w + q) * g_step),
+                               at(x_chunk, (h * width + v) * channels * images), low, high, some,
+                               images, g_row, g_step, x_row, x_step)  # fmt: skip
+                    q += 4
+                    continue
+                for row in range(2 if both else 1):
+                    for f in range(low, high):
+                        place = ((p + row) * outputs_w + q) * filters + f
+                        source = at(g_chunk, place * images)
+                        for tap_row in range(r, r_end):
+                            line = (h + (row + tap_row) * dilation_h) * width + v
+                            for tap in range(s, s_end):
+                                place = (line + tap * dilation_w) * channels + f // some
+                                other = at(x_chunk, place * images)
+                                where = (f * taps + tap_row * columns + tap) * side
+                                total = load(sums, where)
+                                for i in range(0, images, side):
+                                    total = fma(load(source, i), load(other, i), total)
+                                    if four:
+                                        for j in range(1, 4):
+                                            total = fma(load(source, i + j * g_step),
+                                                        load(other, i + j * x_step),
+                                                        total)  # fmt: skip
+                                store(sums, where, total)
                 q += 4 if four else 1
+            p += 2 if both else 1
     for i in range(low * taps, high * taps):
         dw[i] = add_up(load(sums, i * side))
 

@@ -1,0 +1,123 @@
+"""dk.precision: tensor cores on the simulator, and what their rounding may cost."""
+
+import numpy as np
+import pytest
+
+import deepkit as dk
+from deepkit.backends import get
+
+if "cuda-sim" not in dk.devices():
+    pytest.skip("no C++ compiler here", allow_module_level=True)
+
+# the error of one product of two rounded factors, relative to the product of their sizes
+UNITS = {"float32": 2**-24, "3xtf32": 2**-21, "tf32": 2**-10, "float16": 2**-10, "bfloat16": 2**-7}
+SIZES = [(40, 50, 64), (130, 66, 37), (9, 33, 300), (64, 128, 1030)]
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"])
+def order(request):
+    driver = get("cuda-sim").driver
+    driver.order = request.param
+    yield
+    driver.order = 0
+
+
+def within(y, a, b, precision):
+    """Whether y = a b, as exactly as the precision promises, sums in float32 included."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    size = np.abs(a) @ np.abs(b)
+    allowed = (UNITS[precision] + 2**-24 * (2 + np.sqrt(a.shape[-1]))) * size
+    return bool(np.all(np.abs(y - a @ b) <= allowed))
+
+
+@pytest.mark.parametrize("precision", UNITS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_products_and_their_gradients(precision, size, order):
+    m, n, k = size
+    rng = np.random.default_rng()
+    x, w, g = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (n, k), (m, n)))
+    with dk.precision(precision), dk.device("cuda-sim"):
+        xt, wt = dk.tensor(x, requires_grad=True), dk.tensor(w, requires_grad=True)
+        y = dk.ops.linear(xt, wt)
+        assert within(y.numpy(), x, w.T, precision)
+        dx, dw = dk.grad(y, [xt, wt], [dk.tensor(g)])
+        assert within(dx.numpy(), g, w, precision)
+        assert within(dw.numpy(), g.T, x, precision)
+        batched = dk.tensor(np.stack([x, -x])) @ dk.tensor(w.T.copy())
+        assert within(batched.numpy()[1], -x, w.T, precision)
+
+
+def test_rounding_is_there_at_all():
+    rng = np.random.default_rng(0)
+    a, b = (dk.tensor(rng.standard_normal((64, 64)).astype(np.float32), "cuda-sim") for _ in "ab")
+    exact = a.numpy().astype(np.float64) @ b.numpy()
+    errors = {}
+    for precision in UNITS:
+        with dk.precision(precision):
+            errors[precision] = np.abs((a @ b).numpy() - exact).max()
+    assert errors["3xtf32"] < 10 * errors["float32"]
+    assert 100 * errors["float32"] < errors["tf32"] < errors["bfloat16"]
+    assert errors["float16"] < errors["bfloat16"] / 2
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-30, 1e12, 1e30])
+def test_float16_brings_its_factors_into_range(size):
+    rng = np.random.default_rng(0)
+    a = (size * rng.standard_normal((40, 64))).astype(np.float32)
+    b = rng.standard_normal((64, 40)).astype(np.float32)
+    with dk.precision("float16"), dk.device("cuda-sim"):
+        assert within((dk.tensor(a) @ dk.tensor(b)).numpy(), a, b, "float16")
+
+
+def test_what_is_not_finite_stays_so():
+    a = np.ones((40, 40), np.float32)
+    a[3, 5], a[7, 1] = np.nan, np.inf
+    for precision in UNITS:
+        with dk.precision(precision), dk.device("cuda-sim"), np.errstate(all="ignore"):
+            y = (dk.tensor(a) @ dk.tensor(np.ones((40, 40), np.float32))).numpy()
+        assert np.isnan(y[3]).all(), precision
+        infinite = np.isnan if precision == "3xtf32" else np.isinf  # infinity less itself
+        assert infinite(y[7]).all(), precision
+        assert np.isfinite(np.delete(y, [3, 7], 0)).all(), precision
+
+
+def test_float64_stays_float64():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((40, 40)), rng.standard_normal((40, 40))
+    with dk.precision("bfloat16"), dk.device("cuda-sim"):
+        y = (dk.tensor(a) @ dk.tensor(b)).numpy()
+    assert np.abs(y - a @ b).max() < 1e-12
+
+
+def test_a_captured_step_is_kept_for_each_precision():
+    rng = np.random.default_rng(0)
+    a = dk.tensor(rng.standard_normal((64, 64)).astype(np.float32), "cuda-sim")
+    step = dk.capture(lambda x: x @ x)
+    found = {}
+    for precision in ("float32", "tf32", "float32", "tf32"):
+        with dk.precision(precision):
+            y = step(a).numpy()
+            assert np.array_equal(y, (a @ a).numpy())
+            assert np.array_equal(found.setdefault(precision, y), y)
+    assert not np.array_equal(found["float32"], found["tf32"])
+
+
+def test_processors_compute_in_float32():
+    a = dk.tensor(np.random.default_rng(0).standard_normal((20, 20)).astype(np.float32))
+    with dk.precision("bfloat16"):
+        less = (a @ a).numpy()
+    assert np.array_equal(less, (a @ a).numpy())
+
+
+def test_names():
+    with pytest.raises(ValueError, match=r"expected one of 'float32', 'tf32', .* not 'half'"):
+        dk.precision("half")
+    dk.precision("tf32")
+    try:
+        with dk.precision("bfloat16"):
+            pass
+        from deepkit.backends import current_precision
+
+        assert current_precision() == "tf32"
+    finally:
+        dk.precision("float32")
