@@ -48,9 +48,12 @@ __device__ inline bool within(int position, int size) {
 #define SIGMOID 3
 
 template <class A>
+__device__ __noinline__ A curve(A v, int activation) {
+    return activation == TANH ? tanh(v) : A(1) / (A(1) + exp(-v));
+}
+
+template <class A>
 __device__ inline A activate(A v, int activation) {
     if (activation == RELU) return v < 0 ? A(0) : v;
-    if (activation == TANH) return tanh(v);
-    if (activation == SIGMOID) return A(1) / (A(1) + exp(-v));
-    return v;
+    return activation ? curve(v, activation) : v;
 }

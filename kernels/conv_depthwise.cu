@@ -24,7 +24,8 @@ __device__ inline void copy_filters(T (*tile)[WARP], const T* w, int first, int 
     __syncthreads();
 }
 
-LIMITED_KERNEL(256, depthwise)(T* y_npqk, const T* x_nhwc, const T* w_krs, const T* b_k, Conv conv) {
+LIMITED_KERNEL(256, depthwise)
+(T* y_npqk, const T* x_nhwc, const T* w_krs, const T* b_k, Conv conv) {
     __shared__ T tile[MOST][WARP];
     int taps = conv.R * conv.S, across = (conv.K + WARP - 1) / WARP;
     int first = blockIdx.x % across * WARP, k = first + threadIdx.x, c = k / (conv.K / conv.C);
@@ -82,7 +83,7 @@ LIMITED_KERNEL(256, depthwise_dx)(T* dx_nhwc, const T* g_npqk, const T* w_krs, C
     }
 }
 
-// dw[k, tap]: a block has 32 filters (threadIdx.x) and up to 32 taps (threadIdx.y), and a part of the
+// dw[k, tap]: a block has 32 filters (threadIdx.x), up to 32 taps (threadIdx.y) and a part of the
 // pixels.  All of its taps read one g at a time.  sum_parts (conv_parts.cu) adds up the parts.
 LIMITED_KERNEL(1024, depthwise_dw)
 (T* dw_krs, const T* g_npqk, const T* x_nhwc, int parts, i64 length, Conv conv) {

@@ -1,4 +1,4 @@
-// The sum of parts that blocks have left in memory: without atomics, so that runs agree bit for bit.
+// The sum of parts that blocks left in memory: without atomics, so that runs agree bit for bit.
 //
 //    parts   0  [ . . . . . . ... ]     a block: 32 results (threadIdx.x) x 8 shares (threadIdx.y)
 //            1  [ . . . . . . ... ]

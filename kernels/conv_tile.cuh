@@ -1,24 +1,35 @@
-// What the tiled convolutions share: a block's product of two tiles, each thread's part in registers.
+// What the tiled convolutions share: a block's product of two tiles, summed up in registers.
 //
-//                        SHORT (64)
+// The host says how large a block's tile is (LONG x SHORT) and a thread's part of it (ROWS x COLUMNS);
+// a file is compiled once for each that is used.  Drawn here are 128 x 64 and 8 x 8.
+//
+//                          SHORT
 //                      +------------+
 //              DEPTH   |   b_tile   |          Both tiles lie in shared memory, twice: while all
 //                      +------------+          threads multiply one pair, the next one arrives in
 //            DEPTH                             registers, and is then put into the other pair, so
 //         +--------+   +------------+          that one meeting a step is enough.
 //         |        |   |            |
-//   LONG  | a_tile |   |    sums    |          Here a thread holds 8 x 8 sums: a step of depth 1 reads
-//   (128) |        |   |            |          8 + 8 numbers, four at a time, for 64 products.
+//   LONG  | a_tile |   |    sums    |          For one step of depth a thread reads 8 + 8 numbers,
+//         |        |   |            |          four at a time, and adds up 64 products.
 //         +--------+   +------------+
 //
 //         warp 0  warp 2          8 rows of 4 threads are a warp.  A thread's rows come in packs of
-//         warp 1  warp 3          4 neighbours, LONG / 2 apart, and its columns SHORT / 2: so the
-//                                 threads of a warp read neighbouring packs.
+//         warp 1  warp 3          4 neighbours, LONG / 2 apart, and its columns in packs SHORT / 2
+//                                 apart: so the threads of a warp read neighbouring packs.
 //
 // A tile is kept with its depth as the outer axis, PAD numbers apart: threads that write one number
 // each, of 16 neighbouring rows and of depths 4 apart, then meet in no bank of shared memory.
 #pragma once
 #include "conv.cuh"
+
+#ifndef LONG
+#define LONG 64
+#define SHORT 32
+#define ROWS 4
+#define COLUMNS 4
+#define BLOCKS 3  // so many fit into a multiprocessor
+#endif
 
 #define DEPTH 16
 #define THREADS 128
@@ -49,9 +60,9 @@ __device__ inline void store(T* to, Quad quad, int count, bool whole) {
             if (i < count) to[i] = quad.at[i];
 }
 
-template <int LONG, int SHORT, int ROWS, int COLUMNS>
+static_assert(LONG / ROWS * (SHORT / COLUMNS) == THREADS, "a thread for each part");
+
 struct Sums {
-    static_assert(LONG / ROWS * (SHORT / COLUMNS) == THREADS, "a thread for each part");
     T at[ROWS][COLUMNS];
     int down, across;  // this thread among those that share the rows, and the columns
 
@@ -81,7 +92,8 @@ struct Sums {
 #pragma unroll
             for (int i = 0; i < ROWS; i++)
 #pragma unroll
-                for (int j = 0; j < COLUMNS; j++) at[i][j] += a[i / 4].at[i % 4] * b[j / 4].at[j % 4];
+                for (int j = 0; j < COLUMNS; j++)
+                    at[i][j] += a[i / 4].at[i % 4] * b[j / 4].at[j % 4];
         }
     }
 };

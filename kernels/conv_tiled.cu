@@ -3,10 +3,10 @@
 //
 //                             SHORT output channels
 //                           +---------+
-//                           | filters | 16 of (r, s, c)       (r, s, c) is the depth, c the fastest:
-//      16 of (r, s, c)      +---------+                       a thread has 4 neighbouring channels of
-//      +-------------+      +---------+                       one tap, for some pixels, in one load
-//      | what these  |      |  sums   |                       of 16 bytes each
+//                           | filters | 16 of (r, s, c)    (r, s, c) is the depth, c the fastest: a
+//      16 of (r, s, c)      +---------+                    thread has 4 neighbouring channels of
+//      +-------------+      +---------+                    one tap, for some pixels, in one load of
+//      | what these  |      |  sums   |                    16 bytes each
 //      | pixels see  |      |  y      |  LONG pixels
 //      | of x        |      |         |  (n, p, q)
 //      +-------------+      +---------+
@@ -42,8 +42,8 @@ __device__ inline Axis backward(
     return {results, phase, stride, from, 1, -(tap_step * dilation / stride), taps, tap, tap_step};
 }
 
-// A place in the depth: tap (r, s) and channel c of it.
-struct Place {
+// A place in the depth: channel c of tap (r, s).
+struct Tap {
     int r, s, c;
 
     __device__ void move(int by, int taps, int channels) {
@@ -60,13 +60,12 @@ struct Pixels {
     int rows, columns, channels, first, count;
 };
 
-// One tile of results.  `filters` is (K, R, S, C/groups); across: its depth is K (the gradient for x).
-template <int LONG, int SHORT, int ROWS, int COLUMNS, bool across>
+// One tile of results.  `filters` is (K, R, S, C/groups); across: its depth is K (gradient for x).
+template <bool across>
 __device__ inline void gather_product(
     T* y, const T* x, const T* filters, const T* bias, T* x_tile, T* w_tile, Conv conv, Pixels to,
     Pixels from, Axis down, Axis right, i64 first_pixel, int first_channel) {
-    constexpr int LOADS = LONG / 32;                                  // quads of x for each thread
-    constexpr int W_LOADS = SHORT <= 32 ? 1 : SHORT / 32;             // of the filters
+    constexpr int LOADS = LONG / 32, W_LOADS = SHORT <= 32 ? 1 : SHORT / 32;  // quads a thread
     int thread = threadIdx.x, inside = conv.C / conv.groups;
     i64 pixels = (i64)conv.N * down.results * right.results;
     i64 filter = (i64)conv.R * conv.S * inside;
@@ -92,7 +91,7 @@ __device__ inline void gather_product(
     }
     bool x_whole = from.channels % 4 == 0 && from.count % 4 == 0 && aligned16(x);
 
-    // And of the filters: 4 of the depth for a channel, or, across, 4 channels for one of the depth.
+    // And of the filters: 4 of the depth for a channel; across, 4 channels for one of the depth.
     constexpr int W_APART = across ? THREADS / (SHORT / 4) : 32;
     int w_depth = across ? thread / (SHORT / 4) : quarter * 4;
     int w_channel = across ? thread % (SHORT / 4) * 4 : thread / 2 % 32;
@@ -101,10 +100,10 @@ __device__ inline void gather_product(
     filters += (i64)(down.tap * conv.S + right.tap) * inside;
     bool w_whole = inside % 4 == 0 && aligned16(filters);
 
-    Place first = {0, 0, 0};  // of the next tiles
+    Tap first = {0, 0, 0};  // of the next tiles
     Quad x_next[LOADS], w_next[W_LOADS];
     auto fetch = [&]() {  // the next tiles, into registers
-        Place each = first;
+        Tap each = first;
         each.move(quarter * 4, right.taps, from.count);
         if (x_whole) {
             int r = each.r * down.step, s = each.s * right.step;
@@ -172,7 +171,7 @@ __device__ inline void gather_product(
         }
     };
 
-    Sums<LONG, SHORT, ROWS, COLUMNS> sums;
+    Sums sums;
     int steps = ((i64)down.taps * right.taps * from.count + DEPTH - 1) / DEPTH;
     if (steps) {
         fetch();
@@ -215,65 +214,42 @@ struct Block {
     int channel, group, phase;
 };
 
-__device__ inline Block block_at(i64 block, int channels, i64 pixels, int groups, int SHORT, int LONG) {
+__device__ inline Block block_at(i64 block, int channels, i64 pixels, int groups) {
     int across = (channels + SHORT - 1) / SHORT;
     i64 down = (pixels + LONG - 1) / LONG, rest = block / across;
     return {rest % down * LONG, (int)(block % across) * SHORT, (int)(rest / down % groups),
             (int)(rest / down / groups)};
 }
 
-template <int LONG, int SHORT, int ROWS, int COLUMNS>
-__device__ inline void forward_tile(
-    T* y, const T* x, const T* w, const T* b, T* x_tile, T* w_tile, Conv conv) {
+RESIDENT_KERNEL(128, BLOCKS, conv2d_tiled)
+(T* y_npqk, const T* x_nhwc, const T* w_krsc, const T* b_k, Conv conv) {
+    __shared__ __align__(16) T x_tile[2 * DEPTH * (LONG + PAD)];
+    __shared__ __align__(16) T w_tile[2 * DEPTH * (SHORT + PAD)];
     int inside = conv.C / conv.groups, filters = conv.K / conv.groups;
-    Block at = block_at(
-        blockIdx.x, filters, (i64)conv.N * conv.P * conv.Q, conv.groups, SHORT, LONG);
-    gather_product<LONG, SHORT, ROWS, COLUMNS, false>(
-        y, x, w, b, x_tile, w_tile, conv, {conv.P, conv.Q, conv.K, at.group * filters, filters},
+    i64 pixels = (i64)conv.N * conv.P * conv.Q;
+    Block at = block_at(blockIdx.x, filters, pixels, conv.groups);
+    gather_product<false>(
+        y_npqk, x_nhwc, w_krsc, b_k, x_tile, w_tile, conv,
+        {conv.P, conv.Q, conv.K, at.group * filters, filters},
         {conv.H, conv.W, conv.C, at.group * inside, inside},
         forward(conv.P, conv.R, conv.stride_h, conv.dilation_h, conv.top),
         forward(conv.Q, conv.S, conv.stride_w, conv.dilation_w, conv.left), at.pixel, at.channel);
 }
 
-template <int LONG, int SHORT, int ROWS, int COLUMNS>
-__device__ inline void backward_tile(
-    T* dx, const T* g, const T* w, T* g_tile, T* w_tile, Conv conv) {
+RESIDENT_KERNEL(128, BLOCKS, conv2d_dx_tiled)
+(T* dx_nhwc, const T* g_npqk, const T* w_krsc, Conv conv) {
+    __shared__ __align__(16) T g_tile[2 * DEPTH * (LONG + PAD)];
+    __shared__ __align__(16) T w_tile[2 * DEPTH * (SHORT + PAD)];
     int inside = conv.C / conv.groups, filters = conv.K / conv.groups;
     i64 rows = (conv.H + conv.stride_h - 1) / conv.stride_h;  // of the first phase, the largest
     i64 columns = (conv.W + conv.stride_w - 1) / conv.stride_w;
-    Block at = block_at(blockIdx.x, inside, conv.N * rows * columns, conv.groups, SHORT, LONG);
-    gather_product<LONG, SHORT, ROWS, COLUMNS, true>(
-        dx, g, w, nullptr, g_tile, w_tile, conv,
+    Block at = block_at(blockIdx.x, inside, conv.N * rows * columns, conv.groups);
+    int down = at.phase / conv.stride_w, right = at.phase % conv.stride_w;
+    gather_product<true>(
+        dx_nhwc, g_npqk, w_krsc, nullptr, g_tile, w_tile, conv,
         {conv.H, conv.W, conv.C, at.group * inside, inside},
         {conv.P, conv.Q, conv.K, at.group * filters, filters},
-        backward(at.phase / conv.stride_w, conv.H, conv.R, conv.stride_h, conv.dilation_h, conv.top),
-        backward(at.phase % conv.stride_w, conv.W, conv.S, conv.stride_w, conv.dilation_w, conv.left),
-        at.pixel, at.channel);
+        backward(down, conv.H, conv.R, conv.stride_h, conv.dilation_h, conv.top),
+        backward(right, conv.W, conv.S, conv.stride_w, conv.dilation_w, conv.left), at.pixel,
+        at.channel);
 }
-
-// Float64 has the small tile alone: the others would need more registers than there are.
-#define TILED(name, BLOCKS, LONG, SHORT, ROWS, COLUMNS)                                           \
-    RESIDENT_KERNEL(128, BLOCKS, name)(                                                           \
-        T* y_npqk, const T* x_nhwc, const T* w_krsc, const T* b_k, Conv conv) {                   \
-        if constexpr (sizeof(T) == 4 || LONG == 64) {                                             \
-            __shared__ __align__(16) T x_tile[2 * DEPTH * (LONG + PAD)];                          \
-            __shared__ __align__(16) T w_tile[2 * DEPTH * (SHORT + PAD)];                         \
-            forward_tile<LONG, SHORT, ROWS, COLUMNS>(                                             \
-                y_npqk, x_nhwc, w_krsc, b_k, x_tile, w_tile, conv);                               \
-        }                                                                                         \
-    }                                                                                             \
-    RESIDENT_KERNEL(128, BLOCKS, name##_dx)(                                                      \
-        T* dx_nhwc, const T* g_npqk, const T* w_krsc, Conv conv) {                                \
-        if constexpr (sizeof(T) == 4 || LONG == 64) {                                             \
-            __shared__ __align__(16) T g_tile[2 * DEPTH * (LONG + PAD)];                          \
-            __shared__ __align__(16) T w_tile[2 * DEPTH * (SHORT + PAD)];                         \
-            backward_tile<LONG, SHORT, ROWS, COLUMNS>(                                            \
-                dx_nhwc, g_npqk, w_krsc, g_tile, w_tile, conv);                                   \
-        }                                                                                         \
-    }
-
-// as many channels as there are; or small tiles, where large ones would be too few
-TILED(conv2d_128x64, 3, 128, 64, 8, 8)
-TILED(conv2d_128x32, 4, 128, 32, 8, 4)
-TILED(conv2d_128x16, 4, 128, 16, 4, 4)
-TILED(conv2d_64x32, (sizeof(T) == 4 ? 5 : 3), 64, 32, 4, 4)

@@ -26,9 +26,10 @@ struct Walker {
     }
 };
 
-template <int LONG, int SHORT, int ROWS, int COLUMNS>
-__device__ inline void dw_tile(T* dw, const T* g, const T* x, T* x_tile, T* g_tile, int parts,
-                               i64 length, Conv conv) {
+RESIDENT_KERNEL(128, BLOCKS, conv2d_dw_tiled)
+(T* dw, const T* g_npqk, const T* x_nhwc, int parts, i64 length, Conv conv) {
+    __shared__ __align__(16) T x_tile[2 * DEPTH * (LONG + PAD)];
+    __shared__ __align__(16) T g_tile[2 * DEPTH * (SHORT + PAD)];
     constexpr int X_APART = THREADS / (LONG / 4), X_LOADS = DEPTH / X_APART;  // pixels, quads
     constexpr int G_APART = THREADS / (SHORT / 4), G_LOADS = DEPTH > G_APART ? DEPTH / G_APART : 1;
     int thread = threadIdx.x, inside = conv.C / conv.groups, filters = conv.K / conv.groups;
@@ -42,10 +43,10 @@ __device__ inline void dw_tile(T* dw, const T* g, const T* x, T* x_tile, T* g_ti
     i64 first_pixel = part * length, pixels = (i64)conv.N * conv.P * conv.Q;
     int count = pixels - first_pixel < length ? pixels - first_pixel : length;
 
-    // This thread's 4 of (r, s, c): where they lie beside the pixel that the window begins at.  (One
-    // image has fewer than 2^31 elements; all of them together may have more.)
+    // This thread's 4 of (r, s, c): where they lie beside the pixel that the window begins at.  One
+    // image has fewer than 2^31 elements; all of them together may have more.
     int quad = first_row + thread % (LONG / 4) * 4, row[4], column[4], place[4];
-    bool x_whole = conv.C % 4 == 0 && inside % 4 == 0 && aligned16(x);
+    bool x_whole = conv.C % 4 == 0 && inside % 4 == 0 && aligned16(x_nhwc);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         int tap = (quad + k) / inside, r = tap / conv.S, s = tap % conv.S;
@@ -64,8 +65,8 @@ __device__ inline void dw_tile(T* dw, const T* g, const T* x, T* x_tile, T* g_ti
     // Of g: 4 filters from g_filter on, of pixel g_pixel and others G_APART on.
     int g_pixel = thread / (SHORT / 4), g_filter = first_filter + thread % (SHORT / 4) * 4;
     bool g_mine = g_pixel < DEPTH && g_filter < filters;
-    bool g_whole = conv.K % 4 == 0 && filters % 4 == 0 && aligned16(g);
-    g += first_pixel * conv.K + group * filters + g_filter;
+    bool g_whole = conv.K % 4 == 0 && filters % 4 == 0 && aligned16(g_npqk);
+    const T* g = g_npqk + first_pixel * conv.K + group * filters + g_filter;
 
     Quad x_next[X_LOADS], g_next[G_LOADS];
     auto fetch = [&](int done) {  // the next tiles, into registers
@@ -73,7 +74,7 @@ __device__ inline void dw_tile(T* dw, const T* g, const T* x, T* x_tile, T* g_ti
 #pragma unroll
         for (int i = 0; i < X_LOADS; i++) {
             int top = here.row * conv.stride_h, left = here.column * conv.stride_w;
-            const T* corner = x + (((i64)here.image * conv.H + top) * conv.W + left) * conv.C;
+            const T* corner = x_nhwc + (((i64)here.image * conv.H + top) * conv.W + left) * conv.C;
             bool there = done + mine + i * X_APART < count;
             x_next[i] = zeros();
             if (x_whole) {
@@ -108,7 +109,7 @@ __device__ inline void dw_tile(T* dw, const T* g, const T* x, T* x_tile, T* g_ti
                           thread % (SHORT / 4) * 4, g_next[i], 4, true);
     };
 
-    Sums<LONG, SHORT, ROWS, COLUMNS> sums;
+    Sums sums;
     int steps = (count + DEPTH - 1) / DEPTH;
     if (steps) {
         fetch(0);
@@ -138,20 +139,3 @@ __device__ inline void dw_tile(T* dw, const T* g, const T* x, T* x_tile, T* g_ti
         }
     }
 }
-
-// Float64 has the small tile alone, as in conv_tiled.cu.
-#define TILED(name, BLOCKS, LONG, SHORT, ROWS, COLUMNS)                                           \
-    RESIDENT_KERNEL(128, BLOCKS, name)(                                                           \
-        T* dw_krsc, const T* g_npqk, const T* x_nhwc, int parts, i64 length, Conv conv) {         \
-        if constexpr (sizeof(T) == 4 || LONG == 64) {                                             \
-            __shared__ __align__(16) T x_tile[2 * DEPTH * (LONG + PAD)];                          \
-            __shared__ __align__(16) T g_tile[2 * DEPTH * (SHORT + PAD)];                         \
-            dw_tile<LONG, SHORT, ROWS, COLUMNS>(                                                  \
-                dw_krsc, g_npqk, x_nhwc, x_tile, g_tile, parts, length, conv);                    \
-        }                                                                                         \
-    }
-
-TILED(conv2d_dw_128x64, 3, 128, 64, 8, 8)
-TILED(conv2d_dw_128x32, 4, 128, 32, 8, 4)
-TILED(conv2d_dw_128x16, 4, 128, 16, 4, 4)
-TILED(conv2d_dw_64x32, (sizeof(T) == 4 ? 5 : 3), 64, 32, 4, 4)

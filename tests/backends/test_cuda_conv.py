@@ -18,19 +18,19 @@ try:
 except DeviceError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-# x, w, options -> the tiles of y and of dx, with as many multiprocessors as the test sets
+# x, w, options -> which of the large tiles y and dx get
 CASES = [
-    ((5, 9, 8, 12), (20, 3, 3, 12), {"padding": 1}, "128x32", "128x16"),
-    ((5, 9, 8, 12), (70, 3, 3, 12), {"padding": 1, "stride": 2}, "128x64", "128x16"),
+    ((5, 9, 8, 12), (20, 3, 3, 12), {"padding": 1}, 1, 2),
+    ((5, 9, 8, 12), (70, 3, 3, 12), {"padding": 1, "stride": 2}, 0, 2),
     ((3, 17, 13, 8), (34, 3, 2, 8), {"padding": (2, 1), "stride": (2, 3), "dilation": (1, 2)},
-     "128x64", "128x16"),
-    ((3, 17, 13, 8), (34, 3, 3, 8), {"padding": 2, "stride": 4, "dilation": 2}, "128x64", "128x16"),
-    ((3, 17, 13, 8), (34, 2, 2, 8), {"padding": 2, "stride": 4, "dilation": 3}, "128x64", "128x16"),
-    ((2, 20, 20, 3), (65, 7, 7, 3), {"stride": 2, "padding": 3}, "128x64", "128x16"),
-    ((3, 12, 12, 6), (16, 5, 5, 6), {}, "128x16", "128x16"),
-    ((3, 9, 9, 24), (72, 3, 3, 8), {"groups": 3, "padding": 1, "stride": 2}, "128x32", "128x16"),
-    ((4, 9, 9, 64), (72, 1, 1, 64), {}, "128x64", "128x64"),
-    ((40, 5, 5, 20), (60, 5, 5, 20), {}, "128x64", "128x32"),
+     0, 2),
+    ((3, 17, 13, 8), (34, 3, 3, 8), {"padding": 2, "stride": 4, "dilation": 2}, 0, 2),
+    ((3, 17, 13, 8), (34, 2, 2, 8), {"padding": 2, "stride": 4, "dilation": 3}, 0, 2),
+    ((2, 20, 20, 3), (65, 7, 7, 3), {"stride": 2, "padding": 3}, 0, 2),
+    ((3, 12, 12, 6), (16, 5, 5, 6), {}, 2, 2),
+    ((3, 9, 9, 24), (72, 3, 3, 8), {"groups": 3, "padding": 1, "stride": 2}, 1, 2),
+    ((4, 9, 9, 64), (72, 1, 1, 64), {}, 0, 0),
+    ((40, 5, 5, 20), (60, 5, 5, 20), {}, 0, 1),
     ((3, 9, 9, 20), (40, 3, 3, 1), {"groups": 20, "padding": 1}, None, None),
     ((3, 9, 9, 36), (36, 5, 3, 1), {"groups": 36, "stride": 2, "dilation": 2}, None, None),
     ((2, 12, 12, 3), (6, 9, 9, 1), {"groups": 3, "padding": 2}, None, None),
@@ -50,11 +50,11 @@ def test_convolution(x, w, options, tile, tile_dx, plain, monkeypatch):
         monkeypatch.setattr(conv_im2col, "COLUMNS", 2 * y[1] * y[2] * math.prod(w[1:3]) * x[3] + 5)
         monkeypatch.setattr(conv_parts, "LEAST", 16)
         groups = options.get("groups", 1)
-        if tile:
-            found = conv_direct._tiles(math.prod(y[:3]), w[0] // groups, groups, np.dtype("f"))
-            assert found[0] == tile
-            found = conv_direct._tiles(math.prod(x[:3]), w[3], groups, np.dtype("f"))
-            assert found[0] == tile_dx
+        if tile is not None:
+            used = conv_direct._tile(math.prod(y[:3]), w[0] // groups, groups, np.dtype("f"))
+            assert used == conv_direct.LARGE[tile]
+            used = conv_direct._tile(math.prod(x[:3]), w[3], groups, np.dtype("f"))
+            assert used == conv_direct.LARGE[tile_dx]
     for dtype in ("float32", "float64"):
         given = sample(x, w, (w[0],), activation="relu", **options)
         check_op("conv2d", given, backend, dtype)

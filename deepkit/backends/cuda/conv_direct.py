@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import scratch
 from . import conv_depthwise
@@ -14,20 +15,43 @@ from .launch import Kernels
 _tiled = Kernels("conv_tiled")
 _tiled_dw = Kernels("conv_tiled_dw")
 
+
+class Tile(NamedTuple):
+    """What conv_tile.cuh is compiled for."""
+
+    LONG: int  # results of a block
+    SHORT: int
+    ROWS: int  # of these, a thread's
+    COLUMNS: int
+    BLOCKS: int  # that a multiprocessor holds
+
+    def cover(self, long: int, short: int) -> int:
+        """How many of them so many results take."""
+        return -(-long // self.LONG) * -(-short // self.SHORT)
+
+
+LARGE = (Tile(128, 64, 8, 8, 3), Tile(128, 32, 8, 4, 4), Tile(128, 16, 4, 4, 4))
+SMALL = Tile(64, 32, 4, 4, 5)
+DOUBLE = Tile(64, 32, 4, 4, 3)  # numbers of 8 bytes take twice the registers
 MULTIPROCESSORS = 132  # of an H200; with fewer tiles than that, some of them would be idle
 
 
-def _tiles(pixels: int, channels: int, groups: int, dtype: Any) -> tuple[str, int]:
-    """The tile (pixels x channels) for so many results, and how many of them there are."""
-    across = _across(channels)
-    count = -(-pixels // 128) * -(-channels // across) * groups
-    if dtype.itemsize == 4 and count >= MULTIPROCESSORS:
-        return f"128x{across}", count
-    return "64x32", -(-pixels // 64) * -(-channels // 32) * groups
+@functools.cache
+def _types(tile: Tile, dtype: Any) -> dict[str, Any]:
+    return {"T": dtype} | {name: str(size) for name, size in tile._asdict().items()}
 
 
-def _across(channels: int) -> int:
-    return 64 if channels > 32 else 32 if channels > 16 else 16
+def _wide(channels: int) -> Tile:
+    """The widest large tile of which these channels fill more than half."""
+    return next((t for t in LARGE if channels > t.SHORT // 2), LARGE[-1])
+
+
+def _tile(pixels: int, channels: int, groups: int, dtype: Any) -> Tile:
+    """For so many results a group: large ones, unless there would be too few of them."""
+    if dtype.itemsize > 4:
+        return DOUBLE
+    tile = _wide(channels)
+    return tile if tile.cover(pixels, channels) * groups >= MULTIPROCESSORS else SMALL
 
 
 def _depthwise(inside: int, groups: int) -> bool:
@@ -40,8 +64,10 @@ def conv2d(y, x, w, b, *, groups, **settings):
         conv_depthwise.conv2d(y, x, w, b, groups=groups, **settings)
         return
     sizes = conv(x, y, w.shape[1:3], groups=groups, **settings)
-    tile, grid = _tiles(math.prod(y.shape[:3]), y.shape[3] // groups, groups, y.dtype)
-    _tiled.run(f"conv2d_{tile}", grid, 128, y, x, w, b, sizes, T=y.dtype)
+    pixels, channels = math.prod(y.shape[:3]), y.shape[3] // groups
+    tile = _tile(pixels, channels, groups, y.dtype)
+    grid = tile.cover(pixels, channels) * groups
+    _tiled.run("conv2d_tiled", grid, 128, y, x, w, b, sizes, **_types(tile, y.dtype))
 
 
 def conv2d_dx(dx, g, w, *, groups, stride, size, **settings):
@@ -49,30 +75,41 @@ def conv2d_dx(dx, g, w, *, groups, stride, size, **settings):
         conv_depthwise.conv2d_dx(dx, g, w, groups=groups, stride=stride, size=size, **settings)
         return
     sizes = conv(dx, g, w.shape[1:3], groups=groups, stride=stride, **settings)
-    rows, columns = (-(-d // s) for d, s in zip(size, stride, strict=True))
-    tile, grid = _tiles(dx.shape[0] * rows * columns, w.shape[3], groups, dx.dtype)
     phases = math.prod(stride)
-    _tiled.run(f"conv2d_{tile}_dx", grid * phases, 128, dx, g, w, sizes, T=dx.dtype)
+    pixels = dx.shape[0] * math.prod(-(-d // s) for d, s in zip(size, stride, strict=True))
+    tile = _tile(pixels, w.shape[3], groups * phases, dx.dtype)
+    grid = tile.cover(pixels, w.shape[3]) * groups * phases
+    _tiled.run("conv2d_dx_tiled", grid, 128, dx, g, w, sizes, **_types(tile, dx.dtype))
 
 
-def _dw_tiles(dw: Any, g: Any, groups: int) -> tuple[str, int, int, int]:
-    """The tile ((r, s, c) x filters), how many there are, parts of the pixels and their length."""
+class _Divided(NamedTuple):
+    """How the gradient for filters is computed: in parts of so many pixels."""
+
+    tile: Tile
+    tiles: int
+    parts: int
+    length: int
+
+
+def _divided(dw: Any, g: Any, groups: int) -> _Divided:
     filters, depth = dw.shape[0] // groups, math.prod(dw.shape[1:])
-    down, across = 128, _across(filters)
-    if dw.dtype.itemsize != 4 or (depth <= 64 and filters <= 32):
-        down, across = 64, 32
-    count = -(-depth // down) * -(-filters // across) * groups
-    return f"{down}x{across}", count, *divided(math.prod(g.shape[:3]), count, dw.size)
+    tile = _wide(filters)
+    if dw.dtype.itemsize > 4:
+        tile = DOUBLE
+    elif depth <= SMALL.LONG and filters <= SMALL.SHORT:
+        tile = SMALL
+    tiles = tile.cover(depth, filters) * groups
+    return _Divided(tile, tiles, *divided(math.prod(g.shape[:3]), tiles, dw.size))
 
 
-def _dw_parts(dw: Any, g: Any, x: Any, *, groups: int, **_: Any) -> list[tuple[Any, Any]]:
+def _parts(dw: Any, g: Any, x: Any, *, groups: int, **_: Any) -> list[tuple[Any, Any]]:
     if _depthwise(dw.shape[3], groups):
         return conv_depthwise.parts(dw, g)
-    parts = _dw_tiles(dw, g, groups)[2]
+    parts = _divided(dw, g, groups).parts
     return [((parts, *dw.shape) if parts > 1 else (0,), dw.dtype)]
 
 
-@scratch(_dw_parts)
+@scratch(_parts)
 def conv2d_dw(dw, g, x, *, scratch, groups, window, **settings):
     if _depthwise(dw.shape[3], groups):
         conv_depthwise.conv2d_dw(
@@ -80,9 +117,9 @@ def conv2d_dw(dw, g, x, *, scratch, groups, window, **settings):
         )
         return
     sizes = conv(x, g, window, groups=groups, **settings)
-    tile, count, parts, length = _dw_tiles(dw, g, groups)
+    tile, tiles, parts, length = _divided(dw, g, groups)
     sums = scratch[0] if parts > 1 else dw
-    name = f"conv2d_dw_{tile}"
-    _tiled_dw.run(name, count * parts, 128, sums, g, x, parts, length, sizes, T=dw.dtype)
+    _tiled_dw.run("conv2d_dw_tiled", tiles * parts, 128, sums, g, x, parts, length, sizes,
+                  **_types(tile, dw.dtype))  # fmt: skip
     if parts > 1:
         sum_parts(dw, sums, parts)
