@@ -124,9 +124,9 @@ def _takes(kernel: Kernel, ins: Sequence[Any], params: dict[str, Any]) -> bool:
 _algorithms: dict[str, str] = {}  # op -> the variant that `using` names
 
 
-def wishes() -> tuple[Any, ...]:
-    """What `using` and `precision` have asked for, as a key."""
-    return (_precision, *sorted(_algorithms.items())) if _algorithms else (_precision,)
+def algorithms() -> tuple[tuple[str, str], ...]:
+    """What `using` has named, as a key: (op, algorithm) in order."""
+    return tuple(sorted(_algorithms.items())) if _algorithms else ()
 
 
 def wished(op: str) -> str | None:

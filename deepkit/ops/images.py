@@ -49,17 +49,18 @@ def _moves(*shape: int) -> Draw:
 
 
 @op(
-    "images[...], index[...], moves[...]? -> y[...]",
+    "images[M,H,W,C], index[n], moves[n,three]? -> y[n,H,W,C]",
     shape=_gathered,
     dtype=_dtype,
     cost=lambda images, index, moves, **_: (0.0, 2.0 * index[0] * elements(images[1:])),
     samples=(
-        sample(_pixels(5, 4, 3, 2), integers(7, high=5), None),
+        sample(_pixels(5, 4, 3, 2), integers(7, high=5), _moves(7, 3)),
         sample(_pixels(5, 4, 3, 1), integers(6, high=5), _moves(6, 3)),
         sample(_pixels(3, 5, 6, 3), integers(4, high=3), _moves(4, 3)),
         sample(_pixels(3, 5, 4, 3), integers(4, high=3), _moves(4, 3), reflect=True),
         sample(_pixels(1, 1, 1, 9), integers(3, high=1), None),
     ),
+    options=dict(reflect=[False, True]),
     exact=True,
 )
 def gather_images(images: Any, index: Any, moves: Any = None, reflect: bool = False) -> Any:
