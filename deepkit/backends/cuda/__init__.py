@@ -22,6 +22,7 @@ ROOMS = (
     "shape",
     "reduce",
     "linear",
+    "softmax",
     "conv",
     "conv_local",
     "pool",
