@@ -18,17 +18,17 @@ from .. import Backend, DeviceError, Kernel, OutOfMemory, table_of
 from . import launch
 
 ROOMS = (
+    "images",
     "elementwise",
     "shape",
     "reduce",
     "linear",
-    "softmax",
     "conv",
     "conv_local",
     "pool",
+    "softmax",
     "norm",
     "fold",
-    "images",
     "dropout",
     "step",
 )
