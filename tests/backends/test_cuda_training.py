@@ -78,7 +78,6 @@ def test_training_on_tensor_cores(precision):
 def test_the_command_line(tmp_path, capsys):
     from deepkit.cli import main
 
-    dk.data.digits("test", size=8)
     images, labels = dk.data.digits("train", size=8)
     data = tmp_path / "few.npz"
     np.savez(data, images=images[:240], labels=labels[:240])
