@@ -59,7 +59,7 @@ def test_large_tiles(ta, tb, monkeypatch):
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_block_goes_on_from_the_end_of_the_grid(rung, order, monkeypatch):
-    monkeypatch.setattr(linear, "MOST_BLOCKS", 1)
+    monkeypatch.setattr(products, "MOST_BLOCKS", 1)
     given = sample(*operands(130, 70, 300, lead_a=(2,)))
     with dk.using(product=rung):
         check_op("product", given, "cuda-sim")
