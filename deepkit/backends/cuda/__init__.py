@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import Backend, DeviceError, Kernel, OutOfMemory, table_of
 from . import launch
+from .tuned import Tuner
 
 ROOMS = (
     "images",
@@ -66,8 +67,9 @@ class CudaBackend(Backend):
     resident = True
 
     def __init__(self, table: dict[str, Any], driver: Any) -> None:
-        super().__init__(table)
         self.driver, self.name, self.cupy = driver, driver.name, driver.cupy
+        self.tuner = Tuner(driver, self.scratch)
+        super().__init__(self.tuner.tuned(table))
 
     # memory -----------------------------------------------------------------------------------
     def _new(self, shape: tuple[int, ...], dtype: Any) -> Any:
