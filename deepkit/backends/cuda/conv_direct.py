@@ -1,4 +1,7 @@
-"""Convolutions as products of tiles that gather what they need: no columns in memory."""
+"""Convolutions as products of tiles that gather what they need: no columns in memory.
+
+Depthwise ones, and those on tensor cores (`dk.precision`), have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 from .. import scratch
-from . import conv_depthwise
+from . import conv_depthwise, conv_tensor
 from .conv_parts import divided, sum_parts
 from .conv_sizes import conv
 from .launch import Kernels
@@ -59,9 +62,13 @@ def _depthwise(inside: int, groups: int) -> bool:
     return groups > 1 and inside == 1
 
 
-def conv2d(y, x, w, b, *, groups, **settings):
+@scratch(lambda y, x, w, b, **_: conv_tensor.scratch_of(y))
+def conv2d(y, x, w, b, *, scratch, groups, **settings):
     if _depthwise(w.shape[3], groups):
         conv_depthwise.conv2d(y, x, w, b, groups=groups, **settings)
+        return
+    if conv_tensor.wanted(y):
+        conv_tensor.conv2d(y, x, w, b, scratch=scratch, groups=groups, **settings)
         return
     sizes = conv(x, y, w.shape[1:3], groups=groups, **settings)
     pixels, channels = math.prod(y.shape[:3]), y.shape[3] // groups
@@ -70,9 +77,14 @@ def conv2d(y, x, w, b, *, groups, **settings):
     _tiled.run("conv2d_tiled", grid, 128, y, x, w, b, sizes, **_types(tile, y.dtype))
 
 
-def conv2d_dx(dx, g, w, *, groups, stride, size, **settings):
+@scratch(lambda dx, g, w, **_: conv_tensor.scratch_of(dx))
+def conv2d_dx(dx, g, w, *, scratch, groups, stride, size, **settings):
     if _depthwise(w.shape[3], groups):
         conv_depthwise.conv2d_dx(dx, g, w, groups=groups, stride=stride, size=size, **settings)
+        return
+    if conv_tensor.wanted(dx):
+        settings |= dict(groups=groups, stride=stride, size=size)
+        conv_tensor.conv2d_dx(dx, g, w, scratch=scratch, **settings)
         return
     sizes = conv(dx, g, w.shape[1:3], groups=groups, stride=stride, **settings)
     phases = math.prod(stride)

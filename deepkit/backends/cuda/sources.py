@@ -96,7 +96,7 @@ def _line_after(match: re.Match) -> int:
 
 
 _KERNEL = re.compile(
-    r"\b(?:KERNEL\(|(?:LIMITED|RESIDENT)_KERNEL\((?P<threads>\d+),\s*(?:\w+,\s*)?)"
+    r"\b(?:KERNEL\(|(?:LIMITED|RESIDENT)_KERNEL\((?P<threads>\w+),\s*(?:\w+,\s*)?)"
     r"(?P<name>[\w#]+)\)[\s\\]*\("
 )
 _MACRO = re.compile(r"^#define (\w+)\(name\b[^)]*\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
@@ -112,12 +112,18 @@ def _signatures(text: str) -> dict[str, Signature]:
         for name in re.findall(rf"^{macro}\((\w+)", text, re.MULTILINE):
             for match, parameters in made:
                 full = re.sub(r"\bname\b", name, match["name"]).replace("##", "")
-                found[full] = Signature(parameters, int(match["threads"] or 1024))
+                found[full] = Signature(parameters, _most_threads(match))
     plain = re.sub(r"^#define(?:[^\n]*\\\n)*[^\n]*", "", text, flags=re.MULTILINE)
     for match in _KERNEL.finditer(plain):
         parameters = _parameters(plain, match.end())
-        found[match["name"]] = Signature(parameters, int(match["threads"] or 1024))
+        found[match["name"]] = Signature(parameters, _most_threads(match))
     return found
+
+
+def _most_threads(match: re.Match) -> int:
+    """What a kernel promises, where that is a number and not a constant of its file."""
+    given = match["threads"] or ""
+    return int(given) if given.isdigit() else 1024
 
 
 def _parameters(text: str, start: int) -> tuple[Parameter, ...]:
