@@ -31,6 +31,7 @@ import numba
 from llvmlite import binding
 
 from ... import backends as contract
+from . import compiler
 from .machine import FEATURES, VECTOR_BYTES
 
 KEPT = 12  # folders of other states that stay: other versions, processors, widths
@@ -94,7 +95,7 @@ def native(function: Callable, signature: Any, **options: Any) -> int:
         address = _load(path)
         if address is None:
             with _telling():
-                made = numba.cfunc(signature, _nrt=False, **options)(function)
+                made = compiler.compiled(function, signature, _nrt=False, **options)
             _alive.append(made)
             compiled.append(path.stem)
             _store(path, made)
