@@ -19,50 +19,17 @@ import numpy as np
 from . import casts, curves
 from .lanes import stored
 from .launch import flt, kernel, launch, ptr, size, u8ptr
-from .rows import NOTHING, bits_type, by_type, like, number, plan, sweep, typed, word
+from .powers import powers
+from .rows import NOTHING, bits_type, like, number, plan, sweep, typed, word
 
 ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM, SHARE, COPY = range(9)
-RELU_DX, TANH_DX, SIGMOID_DX, PRELU = range(9, 13)
+RELU_DX, TANH_DX, SIGMOID_DX, PRELU, POWER = range(9, 14)  # POWER: of one exponent
 LESS, LESS_EQUAL, EQUAL, NOT_EQUAL = range(4)
 FILL, NEG, ABS, SIGN, RELU, CLIP, LEAKY, ACCUMULATE = range(8)
 
 _magnitude = abs  # here `abs` is an op
 
 # two arrays ---------------------------------------------------------------------------------------
-
-
-@numba.extending.register_jitable
-def _whole_power(a, b):
-    """a ** b for integers; below 1 it is cut off to 0."""
-    if b < 0:
-        return 1 if a == 1 else 0 if a != -1 else 1 - 2 * (b & 1)
-    power = 1
-    while b > 0:
-        if b & 1:
-            power *= a
-        a *= a
-        b >>= 1
-    return power
-
-
-@by_type
-def _power(a, b):
-    if isinstance(a, numba.types.Float):
-        return lambda a, b: a**b
-    return lambda a, b: _whole_power(np.int64(a), np.int64(b))
-
-
-@numba.njit
-def _powers(y, a, b, count):
-    squares = True
-    for i in range(count):
-        squares &= b[i] == 2
-    if squares:
-        for i in range(count):
-            y[i] = a[i] * a[i]
-    else:
-        for i in range(count):
-            y[i] = _power(a[i], b[i])
 
 
 @numba.njit
@@ -80,8 +47,8 @@ def _combine(op, y, a, b, c, count):
     elif op == DIV:
         for i in range(count):
             y[i] = a[i] / b[i]
-    elif op == POW:
-        _powers(y, a, b, count)
+    elif op in (POW, POWER):
+        powers(y, a, b, count, op == POWER)
     elif op == MAXIMUM:
         for i in range(count):
             y[i] = a[i] if a[i] >= b[i] or a[i] != a[i] else b[i]
@@ -150,7 +117,7 @@ def div(y: Any, a: Any, b: Any) -> None:
 
 
 def pow(y: Any, a: Any, b: Any) -> None:
-    _apply(POW, y, a, b)
+    _apply(POWER if b.__class__ is np.ndarray and b.size == 1 else POW, y, a, b)
 
 
 def maximum(y: Any, a: Any, b: Any) -> None:

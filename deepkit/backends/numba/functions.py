@@ -133,6 +133,19 @@ def exp(typing: Any, x: Any) -> Any:
 
 
 @intrinsic
+def power_of_two(typing: Any, n: Any, rest: Any) -> Any:
+    """2^(n + rest) for a whole number n of at most 200 and |rest| <= 1/2, in float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        on = Arithmetic(context, builder, n)
+        _, mantissa, terms, *_ = _EXP[on.element]
+        series = [math.log(2) ** k / math.factorial(k) for k in range(terms + 1)]
+        return _scaled(on, on.series(args[1], series), args[0], on.number(1.5 * 2.0**mantissa))
+
+    return (n(n, rest), generate) if n == rest else None
+
+
+@intrinsic
 def root(typing: Any, x: Any) -> Any:
     """The square root; NaN of negative numbers."""
 

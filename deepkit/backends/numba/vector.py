@@ -459,6 +459,20 @@ def widened(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
+def narrowed(typing: Any, low: Any, high: Any) -> Any:
+    """The two halves of float64 as one vector of float32: what `widened` took apart."""
+    kind = Vector(types.float32, low.registers)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = ir.VectorType(FLOATS[types.float32], _lanes(low))
+        lanes = ir.VectorType(ir.IntType(32), _lanes(kind))
+        join = ir.Constant(lanes, list(range(_lanes(kind))))
+        return builder.shuffle_vector(*[builder.fptrunc(a, half) for a in args], join)
+
+    return (kind(low, high), generate) if low == high else None
+
+
+@intrinsic
 def product(typing: Any, a: Any, b: Any) -> Any:
     """a * b, rounded: it becomes no part of an `fma`."""
 
