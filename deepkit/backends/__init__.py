@@ -277,6 +277,14 @@ class Backend:
         """Working memory for one eager call; its contents do not outlive the call."""
         return np.empty(shape, dtype)
 
+    def again(
+        self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any]
+    ) -> Callable[[list[Any]], bool] | None:
+        """A function that does what `kernel(*arrays, **params)` does, working memory included, for
+        lists of other arrays of the same shapes, dtypes and layouts, and says whether it did;
+        None where nothing is faster than the kernel itself."""
+        return None
+
     def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
         """One function that runs `kernel(*arrays, **params)` for every step, in order."""
 

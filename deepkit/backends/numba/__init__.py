@@ -29,6 +29,8 @@ ROOMS = (
     "step",
 )
 
+SMALL = 1024  # elements: to align fewer takes longer than it saves
+
 
 class NumbaBackend(Backend):
     name = "numba"
@@ -49,6 +51,8 @@ class NumbaBackend(Backend):
         return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
+        if layout is None and math.prod(shape) < SMALL:
+            return np.empty(shape, dtype)
         stored = shape if layout is None else (self.lanes.elements(shape),)
         raw = np.empty(math.prod(stored) * dtype.itemsize + ALIGNMENT, np.uint8)
         array = np.ndarray(stored, dtype, raw, -self.launch.address_of(raw) % ALIGNMENT)
@@ -94,6 +98,19 @@ class NumbaBackend(Backend):
 
     def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
         return self.launch.bind(steps)
+
+    def again(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        plain, lanes = np.ndarray, self.lanes.LANES
+        twins = [
+            a if a is None else self.empty(a.shape, a.dtype, None if type(a) is plain else lanes)
+            for a in arrays
+        ]
+        needed = getattr(kernel, "scratch", None)
+        spec = needed and [(s, np.dtype(d)) for s, d in needed(*twins, **params)]
+        try:
+            return self.launch.Again(kernel, twins, spec, params, self.empty)
+        except LookupError:  # it reads memory that is no operand's
+            return None
 
     def set_num_threads(self, count: int) -> None:
         self.launch.threads.set_count(count)
