@@ -33,6 +33,12 @@ ROOMS = (
 SMALL = 1024  # elements: to align fewer takes longer than it saves
 
 
+# Bytes more than an array needs.  Where sizes are multiples of a page, malloc puts the next array
+# 64 bytes behind, but for whole pages: what is stored to one then looks like what is loaded from
+# the other a moment later, and processors wait for it (4K aliasing).
+APART = 256
+
+
 class NumbaBackend(Backend):
     name = "numba"
     arranges = True
@@ -55,7 +61,7 @@ class NumbaBackend(Backend):
         if layout is None and math.prod(shape) < SMALL:
             return np.empty(shape, dtype)
         stored = shape if layout is None else (self.lanes.elements(shape),)
-        raw = np.empty(math.prod(stored) * dtype.itemsize + ALIGNMENT, np.uint8)
+        raw = np.empty(math.prod(stored) * dtype.itemsize + ALIGNMENT + APART, np.uint8)
         array = np.ndarray(stored, dtype, raw, -self.launch.address_of(raw) % ALIGNMENT)
         return array if layout is None else self.lanes.Lanes(array, shape)
 
