@@ -44,6 +44,19 @@ struct Tap {
     }
 };
 
+// A pixel of g that a thread is at.
+struct Walker {
+    int image, row, column;
+
+    __device__ void move(int by, Conv conv) {
+        column += by;
+        while (column >= conv.Q) {
+            column -= conv.Q;
+            if (++row == conv.P) row = 0, image++;
+        }
+    }
+};
+
 // An array of pixels, and which of its channels this block's group has.
 struct Pixels {
     int rows, columns, channels, first, count;

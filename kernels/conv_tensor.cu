@@ -14,36 +14,9 @@
 // What a pixel sees lies in its tile along the depth (r, s, c), as it comes: 4 channels, 16 bytes, are
 // one copy, or zeros where the window stands outside.  Filters lie along the depth too, or across it
 // for the gradient.  Rows are 16 or 32 bytes longer, so that lanes read 32 different banks.
-#include "async.cuh"
-#include "fragments.cuh"
-
-#ifndef LONG
-#define LONG 128
-#define SHORT 64
-#define DOWN 64
-#endif
-
-#include "conv_gather.cuh"
+#include "conv_tensor.cuh"
 
 #if defined(DEEPKIT_SIM) || __CUDA_ARCH__ >= 800
-
-constexpr int DEEP = 32, STAGES = 3, THREADS = LONG / DOWN * (SHORT / 32) * WARP;
-
-// Element k of row r, in rows along the depth, or across it.
-template <int COUNT, bool across>
-struct Tile {
-    static constexpr int ROW = across ? COUNT + 8 : DEEP + 4, SIZE = (across ? DEEP : COUNT) * ROW;
-    __device__ static float at(const float* tile, int r, int k) {
-        return tile[across ? k * ROW + r : r * ROW + k];
-    }
-};
-
-// Begin to copy 4 numbers, of which `count` exist; at once where `whole` promises 16 aligned bytes.
-__device__ inline void copy4(float* to, const float* from, int count, bool whole) {
-    if (whole) async_copy16(to, from, count > 0 ? 16 : 0);
-    else
-        for (int k = 0; k < 4; k++) async_copy4(to + k, k < count ? from + k : from, k < count);
-}
 
 // One tile of results, as gather_product in conv_tiled.cu.  largest: |x| and |filters|, for float16.
 template <bool across>
@@ -137,21 +110,8 @@ __device__ inline void gather_tensor(
         async_wait<STAGES - 2>();
         __syncthreads();  // this stage has landed for all, and the one before is read by none
         fetch(step + STAGES - 1);
-        const float* x_tile = shared + step % STAGES * (TileX::SIZE + TileW::SIZE);
-        #pragma unroll
-        for (int k = 0; k < DEEP; k += STEP) {
-            Fragment of_x[DOWN / 16], of_w[4];
-            #pragma unroll
-            for (int i = 0; i < DOWN / 16; i++)
-                load_a<TileX>(of_x[i], x_tile, warp_row + 16 * i, k, x_scale);
-            #pragma unroll
-            for (int j = 0; j < 4; j++)
-                load_b<TileW>(of_w[j], x_tile + TileX::SIZE, warp_column + 8 * j, k, w_scale);
-            #pragma unroll
-            for (int i = 0; i < DOWN / 16; i++)
-                #pragma unroll
-                for (int j = 0; j < 4; j++) multiply(sum[i][j], of_x[i], of_w[j]);
-        }
+        add_product<TileX, TileW>(sum, shared + step % STAGES * (TileX::SIZE + TileW::SIZE), warp_row,
+                                  warp_column, x_scale, w_scale);
     }
     async_wait<0>();
 

@@ -12,19 +12,7 @@
 // dw has few tiles, so that pixels are divided among blocks (`parts`).  Each leaves its sums in
 // memory of its own; sum_parts (conv_parts.cu) adds them up in a fixed order.
 #include "conv_tile.cuh"
-
-// A pixel of g that a thread is at.
-struct Walker {
-    int image, row, column;
-
-    __device__ void move(int by, Conv conv) {
-        column += by;
-        while (column >= conv.Q) {
-            column -= conv.Q;
-            if (++row == conv.P) row = 0, image++;
-        }
-    }
-};
+#include "conv_gather.cuh"
 
 RESIDENT_KERNEL(128, BLOCKS, conv2d_dw_tiled)
 (T* dw, const T* g_npqk, const T* x_nhwc, int parts, i64 length, Conv conv) {

@@ -117,6 +117,8 @@ def _divided(dw: Any, g: Any, groups: int) -> _Divided:
 def _parts(dw: Any, g: Any, x: Any, *, groups: int, **_: Any) -> list[tuple[Any, Any]]:
     if _depthwise(dw.shape[3], groups):
         return conv_depthwise.parts(dw, g)
+    if conv_tensor.wanted(dw):
+        return conv_tensor.dw_scratch(dw, g, groups)
     parts = _divided(dw, g, groups).parts
     return [((parts, *dw.shape) if parts > 1 else (0,), dw.dtype)]
 
@@ -127,6 +129,10 @@ def conv2d_dw(dw, g, x, *, scratch, groups, window, **settings):
         conv_depthwise.conv2d_dw(
             dw, g, x, scratch=scratch, groups=groups, window=window, **settings
         )
+        return
+    if conv_tensor.wanted(dw):
+        settings |= dict(groups=groups, window=window)
+        conv_tensor.conv2d_dw(dw, g, x, scratch=scratch, **settings)
         return
     sizes = conv(x, g, window, groups=groups, **settings)
     tile, tiles, parts, length = _divided(dw, g, groups)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import current_precision
+from .conv_parts import divided, sum_parts
 from .conv_sizes import conv
 from .elementwise import fill_
 from .grids import BLOCK, blocks_of
@@ -16,6 +17,7 @@ from .launch import Kernels, driver_of
 from .products import FLOAT32, PRECISIONS, TENSOR_CORES
 
 _kernels = Kernels("conv_tensor")
+_dw_kernels = Kernels("conv_tensor_dw")
 _largest = Kernels("linear_tensor")
 
 DEEP, STAGES = 32, 3  # as in conv_tensor.cu
@@ -36,10 +38,10 @@ class Tile(NamedTuple):
         """How many of them so many results take."""
         return -(-long // self.LONG) * -(-short // self.SHORT)
 
-    def shared(self, across: bool) -> int:
-        """Bytes of shared memory: stages of a tile of x and of one of filters."""
-        filters = DEEP * (self.SHORT + 8) if across else self.SHORT * (DEEP + 4)
-        return 4 * STAGES * (self.LONG * (DEEP + 4) + filters)
+    def shared(self, *across: bool) -> int:
+        """Bytes of shared memory: stages of two tiles, along the depth or across it."""
+        rows = zip((self.LONG, self.SHORT), across, strict=True)
+        return 4 * STAGES * sum(DEEP * (n + 8) if turned else n * (DEEP + 4) for n, turned in rows)
 
 
 LARGE = (Tile(128, 128, 64), Tile(128, 64, 64), Tile(128, 32, 32))
@@ -93,8 +95,9 @@ def conv2d(y, x, w, b, *, scratch, groups, **settings):
     grid = tile.cover(pixels, channels) * groups
     if grid:
         largest = _measured(scratch, x, w)
+        types = _types(tile, current_precision())
         _kernels.run("conv2d_tensor", grid, tile.threads, y, x, w, b, largest, sizes,
-                     shared=tile.shared(False), **_types(tile, current_precision()))  # fmt: skip
+                     shared=tile.shared(False, False), **types)  # fmt: skip
 
 
 def conv2d_dx(dx, g, w, *, scratch, groups, stride, size, **settings):
@@ -105,5 +108,39 @@ def conv2d_dx(dx, g, w, *, scratch, groups, stride, size, **settings):
     grid = tile.cover(pixels, w.shape[3]) * groups * phases
     if grid:
         largest = _measured(scratch, g, w)
+        types = _types(tile, current_precision())
         _kernels.run("conv2d_dx_tensor", grid, tile.threads, dx, g, w, largest, sizes,
-                     shared=tile.shared(True), **_types(tile, current_precision()))  # fmt: skip
+                     shared=tile.shared(False, True), **types)  # fmt: skip
+
+
+class _Divided(NamedTuple):
+    """How the gradient for filters is computed: in parts of so many pixels."""
+
+    tile: Tile
+    tiles: int
+    parts: int
+    length: int
+
+
+def _divided(dw: Any, g: Any, groups: int) -> _Divided:
+    filters, depth = dw.shape[0] // groups, math.prod(dw.shape[1:])
+    tile = next((t for t in LARGE if filters > t.SHORT // 2), LARGE[-1])
+    tiles = tile.cover(depth, filters) * groups
+    return _Divided(tile, tiles, *divided(math.prod(g.shape[:3]), tiles, dw.size))
+
+
+def dw_scratch(dw: Any, g: Any, groups: int) -> list[tuple[Any, Any]]:
+    parts = _divided(dw, g, groups).parts
+    return [((parts, *dw.shape) if parts > 1 else (0,), dw.dtype), *scratch_of(dw)]
+
+
+def conv2d_dw(dw, g, x, *, scratch, groups, window, **settings):
+    sizes = conv(x, g, window, groups=groups, **settings)
+    tile, tiles, parts, length = _divided(dw, g, groups)
+    sums = scratch[0] if parts > 1 else dw
+    largest = _measured(scratch, x, g)
+    types = _types(tile, current_precision())
+    _dw_kernels.run("conv2d_dw_tensor", tiles * parts, tile.threads, sums, g, x, largest, parts,
+                    length, sizes, shared=tile.shared(True, True), **types)  # fmt: skip
+    if parts > 1:
+        sum_parts(dw, sums, parts)
