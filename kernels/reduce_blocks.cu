@@ -80,7 +80,7 @@ LIMITED_KERNEL(256, min_rows)(T* y, const S* x, Reduced s) {
     __shared__ T work[WARP];
     rows(Extreme<Smaller>{y, x}, s, work);
 }
-LIMITED_KERNEL(256, argmax_rows)(i64* y, S* top, const S* x, const i64* index, Reduced s) {
+RESIDENT_KERNEL(256, 1, argmax_rows)(i64* y, S* top, const S* x, const i64* index, Reduced s) {
     __shared__ Candidate work[WARP];
     rows(ArgMax{y, top, x, index}, s, work);
 }
