@@ -21,6 +21,8 @@ from typing import Any
 TABLE = Path(__file__).parents[1] / "results" / "cuda-resources.json"
 TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100")
 TARGETS_64 = ("sm_90",)  # of files in float64
+TARGETS_TENSOR = ("sm_80", "sm_90")  # of files that multiply on tensor cores
+TENSOR_OPS = ("linear", "linear_dx", "linear_dw", "conv2d", "conv2d_dx", "conv2d_dw")
 ONLY_90A = ("wgmma",)  # instructions of sm_90a alone: files that have them in their text
 # CUDA's own sine of large float64 arguments keeps its reduction on a stack
 ALLOWED_STACKS = {("sin", "double"), ("cos", "double")}
@@ -32,10 +34,13 @@ Types = tuple[tuple[str, str], ...]
 
 def used() -> list[tuple[str, Types]]:
     """(file, what its placeholders stand for), as the samples of all ops launch them."""
-    from deepkit.backends import get
+    from deepkit.backends import PRECISIONS, get, precision
     from deepkit.testing import check_backend
 
     check_backend("cuda-sim", random=0)
+    for name in PRECISIONS[1:]:  # what float32's tolerances make of them is not the question here
+        with precision(name):
+            check_backend("cuda-sim", TENSOR_OPS, random=0, dtypes=["float32"], strict=False)
     found = get("cuda-sim").driver.used()
     floats = {"float", "double"}
     return sorted((s, t) for s, t in found if not t or floats & {v for _, v in t})
@@ -46,6 +51,8 @@ def targets(stem: str, types: Types) -> tuple[str, ...]:
 
     if any(word in source(stem).text for word in ONLY_90A):
         return ("sm_90a",)
+    if "PRECISION" in dict(types):
+        return TARGETS_TENSOR
     return TARGETS_64 if ("T", "double") in types else TARGETS
 
 
