@@ -353,6 +353,7 @@ FUNCTIONS = {
 # Ops that PyTorch has no function for, and what holds them instead.
 ELSEWHERE = {
     "fold_batch_norm": "tests/program/test_inference.py compares with a batch norm in float64",
+    "gather_images": "tests/data/test_resident.py compares with NumPy's augmentation",
     "share": "a part of the gradient of maximum, which is compared",
     "max_pool2d_gather": "a part of the second order of max_pool2d; finite differences hold it",
     "to": "copies between our devices",

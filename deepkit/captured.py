@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import current, wishes
+from .backends import algorithms, current, current_precision
 from .fusion import chosen
 from .nested import rebuilt
 from .ops.common import tensor_on
@@ -106,7 +106,8 @@ class Captured:
         if mode.log is not None:
             return self.step(*args, **kwargs)  # inside another capture: part of it
         arguments: list[Tensor] = []
-        key = (_key((args, kwargs), arguments), mode.grad, current().name, wishes())
+        settings = (mode.grad, current().name, algorithms(), current_precision())
+        key = (_key((args, kwargs), arguments), *settings)
         with self.lock:
             for program in self.programs.get(key, ()):
                 if program.holds():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Backend, DeviceError, OutOfMemory
+from .backends import Backend, DeviceError, OutOfMemory, algorithms, current_precision
 from .card import Card, ShapeError, registry
 from .spellings import refuse
 from .tensor import (
@@ -54,6 +54,8 @@ __all__ = [
     "serials",
     "sweep",
 ]
+
+KNOWN = 1024  # kinds of calls that an op remembers
 
 
 class Call:
@@ -94,12 +96,24 @@ class Call:
                 )
 
 
+class Known:
+    """What a call of an op has shown of the next one with such operands."""
+
+    __slots__ = ("again", "kernel", "outs")
+
+    def __init__(self) -> None:
+        self.outs: list[tuple[Any, ...]] | None = None  # (shape, dtype, layout); None: nothing yet
+        self.kernel: Any = None  # the entry of the backend's table that `again` stands for
+        self.again: Callable[[list[Any]], bool] | None = None
+
+
 class Op(Card):
     """A card that runs: called with tensors, it runs a kernel and leaves a call on the tape."""
 
     def __init__(self, prepare: Callable, signature: str, **fields: Any) -> None:
         super().__init__(prepare, signature, **fields)
         registry[self.name] = self
+        self.known: dict[Any, Known] = {}
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
@@ -121,11 +135,18 @@ class Op(Card):
     def run(self, ins: tuple, params: dict[str, Any]) -> Any:
         """Run on tensors and normalised parameters."""
         backend: Any = ins[0].backend if ins[0] is not None else None
+        key: list[Any] = [algorithms(), current_precision()]
         for t in ins:
-            if t is not None and t.backend is not backend:
+            if t is None:
+                key.append(None)
+                continue
+            if t.backend is not backend:
                 backend = self._common_backend(ins)
-        given = [None if t is None else t.shape for t in ins]
-        shapes = self.shape(*given, **params)
+            key += (t.shape, t.dtype, t.layout)
+        known = None if self.view or mode.log is not None else self._known(backend, key, params)
+        if known is None or known.outs is None:
+            given = [None if t is None else t.shape for t in ins]
+            shapes = self.shape(*given, **params)
         call = None
         if self.differentiable and mode.grad:
             for t in ins:
@@ -133,10 +154,12 @@ class Op(Card):
                     call = Call(self, ins, params)
                     break
         outs: tuple[Tensor, ...]
-        if self.view:
+        if known is not None and known.outs is not None:
+            outs = self._again(backend, ins, known, params)
+        elif self.view:
             outs = (self._view(backend, ins[0], shapes[0]),)
         else:
-            outs = self._launch(backend, ins, given, shapes, params)
+            outs = self._launch(backend, ins, given, shapes, params, known)
         if call is not None:
             if len(outs) == 1 and outs[0].dtype.kind == "f":
                 out = outs[0]
@@ -186,6 +209,7 @@ class Op(Card):
         given: Sequence[tuple[int, ...] | None],
         shapes: Sequence[tuple[int, ...]],
         params: dict,
+        known: Known | None = None,
     ) -> tuple[Tensor, ...]:
         dtypes = self.dtype(*[None if t is None else t.dtype for t in ins], **params)
         layouts: Sequence[Any] = (None,) * len(shapes)
@@ -193,6 +217,7 @@ class Op(Card):
             there = tuple([None if t is None else t.layout for t in ins])
             wanted, layouts = backend.arrange(self, given, there, shapes, params)
             if wanted != there:
+                known = None
                 ins = tuple([
                     t if t is None else arranged(t, layout)
                     for t, layout in zip(ins, wanted, strict=True)
@@ -216,6 +241,46 @@ class Op(Card):
                 ins[i].buffer.version += 1
                 if mode.log is not None:
                     mode.log.written.append(ins[i].buffer)
+        if known is not None:
+            known.outs = [(t.shape, t.dtype, t.layout) for t in outs]
+        return outs
+
+    def _known(self, backend: Backend, key: list[Any], params: dict[str, Any]) -> Known | None:
+        """What is known of a call with such operands: shapes, dtypes, layouts and parameters."""
+        try:
+            whole = (backend, *key, *params.items()) if params else (backend, *key)
+            if params and 0.0 in params.values():  # 0.0 and -0.0 are one key of a dictionary
+                whole += (repr(params),)
+            known = self.known.get(whole)
+        except (TypeError, ValueError):  # a parameter is no key
+            return None
+        if known is None:
+            if len(self.known) >= KNOWN:
+                self.known.clear()
+            known = self.known[whole] = Known()
+        return known
+
+    def _again(
+        self, backend: Backend, ins: tuple, known: Known, params: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """As `_launch`, outside of captures; operands are already as the kernel wants them."""
+        try:
+            outs = tuple([Tensor(backend.empty(*o), backend, *o) for o in known.outs or ()])
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{self.called}: {error}") from None
+        arrays = [t.array for t in outs]
+        arrays += [None if t is None else t.array for t in ins]
+        kernel: Any = backend.table.get(self.name)
+        if known.kernel is not kernel:
+            known.kernel = kernel
+            plain = kernel.__class__ is FunctionType
+            known.again = backend.again(kernel, arrays, params) if plain else None
+        if known.again is None or not known.again(arrays):
+            known.kernel = kernel if known.again is None else None
+            launch(self.name, backend, outs, ins, params)
+        for i in self.inplace:
+            if ins[i] is not None:
+                ins[i].buffer.version += 1
         return outs
 
 

@@ -29,14 +29,16 @@ __device__ inline void async_wait() { sim::land(*sim::current, flying); }
 
 __device__ inline void async_copy16(void* shared, const void* global, int bytes = 16) {
     unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes)
+                 : "memory");
 }
 __device__ inline void async_copy4(void* shared, const void* global, bool read = true) {
     unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global),
-                 "r"(read ? 4 : 0));
+                 "r"(read ? 4 : 0)
+                 : "memory");
 }
-__device__ inline void async_commit() { asm volatile("cp.async.commit_group;"); }
+__device__ inline void async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int flying>
 __device__ inline void async_wait() {

@@ -1,9 +1,9 @@
 // Matrix products, the second rung: a block has a tile of y, and shares what it reads.
 //
 //                         b     [ tile ]
-//                               [ tile ] |      a block of 16 x 16 threads, 16 of k at once:
-//                                 ...    v      it copies a tile of a and one of b to shared memory,
-//          a                                    waits, multiplies them, waits, and goes on
+//                               [ tile ] |      16 x 16 threads take 16 of k at once: the
+//                                 ...    v      block copies a tile of a and one of b to shared
+//          a                                    memory, waits, multiplies, waits, and goes on
 //          [ tile ][ tile ]..   [ tile ] y
 //          ------->                             each thread has one element of the tile of y
 //

@@ -124,9 +124,9 @@ def _takes(kernel: Kernel, ins: Sequence[Any], params: dict[str, Any]) -> bool:
 _algorithms: dict[str, str] = {}  # op -> the variant that `using` names
 
 
-def wishes() -> tuple[Any, ...]:
-    """What `using` and `precision` have asked for, as a key."""
-    return (_precision, *sorted(_algorithms.items())) if _algorithms else (_precision,)
+def algorithms() -> tuple[tuple[str, str], ...]:
+    """What `using` has named, as a key: (op, algorithm) in order."""
+    return tuple(sorted(_algorithms.items())) if _algorithms else ()
 
 
 def wished(op: str) -> str | None:
@@ -239,6 +239,7 @@ class Backend:
 
     name = ""
     arranges = False  # whether any layout other than C order exists here
+    resident = False  # whether data sets should lie here, since the way from the host is long
 
     def __init__(self, table: dict[str, Any]) -> None:
         self.table = table
@@ -319,6 +320,14 @@ class Backend:
     def scratch(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Working memory for one eager call; its contents do not outlive the call."""
         return np.empty(shape, dtype)
+
+    def again(
+        self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any]
+    ) -> Callable[[list[Any]], bool] | None:
+        """A function that does what `kernel(*arrays, **params)` does, working memory included, for
+        lists of other arrays of the same shapes, dtypes and layouts, and says whether it did;
+        None where nothing is faster than the kernel itself."""
+        return None
 
     def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
         """One function that runs `kernel(*arrays, **params)` for every step, in order."""

@@ -72,8 +72,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="D",
-        help="numpy, numba, cuda (cuda:1 for the second GPU), cuda-sim (slow, for finding mistakes), "
-        "or auto, the default: cuda where it works, else numba, else numpy ('deepkit devices' says "
+        help="numpy, numba, cuda (cuda:1 is the second GPU), cuda-sim (slow, to find mistakes), or "
+        "auto, the default: cuda where it works, else numba, else numpy ('deepkit devices' says "
         "what works here)",
     )
 

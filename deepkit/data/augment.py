@@ -8,7 +8,7 @@ numbers. uint8 and float both work. What comes in from outside the image is 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,26 @@ MOST_PIXELS = 1024  # further than that no pixel moves: it is a mistake, and wou
 Augmentation = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 
 
+class Moves(NamedTuple):
+    """What `gather_images` does to a batch: (N, 3) down, right, mirrored; the border's kind."""
+
+    table: NDArray[np.int64]
+    reflect: bool
+    cropped: bool  # so that nothing may be cropped after it: what has left an image is gone
+
+
+def moves_of(augmentation: Augmentation | None, n: int, rng: np.random.Generator) -> Moves | None:
+    """The same random change as `augmentation(images, rng)` would make, as moves of n images.
+
+    None where it is more than moving and mirroring; then `rng` may have been used.
+    """
+    still = Moves(np.zeros((n, 3), np.int64), False, False)
+    if augmentation is None:
+        return still
+    plan = getattr(augmentation, "moves", None)
+    return None if plan is None else plan(still, rng)
+
+
 def compose(*augmentations: Augmentation) -> Augmentation:
     """One augmentation after another, from left to right, with one source of random numbers."""
 
@@ -29,6 +49,14 @@ def compose(*augmentations: Augmentation) -> Augmentation:
             images = augmentation(images, rng)
         return images
 
+    def moves(before: Moves, rng: np.random.Generator) -> Moves | None:
+        found: Moves | None = before
+        for augmentation in augmentations:
+            plan = getattr(augmentation, "moves", None)
+            found = None if found is None or plan is None else plan(found, rng)
+        return found
+
+    apply.moves = moves  # type: ignore[attr-defined]
     return apply
 
 
@@ -59,6 +87,16 @@ def random_crop(padding: int, mode: Literal["constant", "reflect"] = "constant")
         ]
         return cut
 
+    def moves(before: Moves, rng: np.random.Generator) -> Moves | None:
+        if before.cropped:
+            return None
+        table = before.table.copy()
+        top, left = rng.integers(0, 2 * padding + 1, (2, len(table)))
+        table[:, 0] += top - padding
+        table[:, 1] += np.where(table[:, 2], padding - left, left - padding)
+        return Moves(table, mode == "reflect", True)
+
+    apply.moves = moves  # type: ignore[attr-defined]
     return apply
 
 
@@ -71,6 +109,12 @@ def random_flip(probability: float = 0.5) -> Augmentation:
         flipped = rng.random(len(images)) < probability
         return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
+    def moves(before: Moves, rng: np.random.Generator) -> Moves | None:
+        table = before.table.copy()
+        table[:, 2] ^= rng.random(len(table)) < probability
+        return before._replace(table=table)
+
+    apply.moves = moves  # type: ignore[attr-defined]
     return apply
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,10 +100,18 @@ class Loader:
 
     def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """One pass, or the rest of a resumed one, as NumPy arrays."""
+        return self._pass(self._batch)
+
+    def picks(self) -> Iterator[tuple[NDArray[np.intp], np.random.Generator]]:
+        """The same pass as the numbers of each batch's images, and what augments them."""
+        return self._pass(lambda chosen, epoch, index: (chosen, self._augmenting(epoch, index)))
+
+    def _pass(self, made: Callable[[NDArray[np.intp], int, int], Any]) -> Iterator[Any]:
         epoch, start, self._resume = self._epoch, self._resume, 0
         order = self._order(epoch)
         for index in range(start, len(self)):
-            batch = self._batch(order, epoch, index)
+            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+            batch = made(chosen, epoch, index)
             self._position = index + 1  # before the caller runs: its checkpoint counts this batch
             yield batch
         self._epoch, self._position = epoch + 1, 0
@@ -161,14 +169,15 @@ class Loader:
         words = self._stream(_ORDER, epoch).random_raw(len(self.images))
         return np.argsort(words, kind="stable")
 
+    def _augmenting(self, epoch: int, index: int) -> np.random.Generator:
+        return np.random.Generator(self._stream(_AUGMENT, epoch, index))
+
     def _batch(
-        self, order: NDArray[np.intp], epoch: int, index: int
+        self, chosen: NDArray[np.intp], epoch: int, index: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
         x, y = self.images[chosen], self.labels[chosen]
         if self.augment is not None:
-            rng = np.random.Generator(self._stream(_AUGMENT, epoch, index))
-            x = np.asarray(self.augment(x, rng))
+            x = np.asarray(self.augment(x, self._augmenting(epoch, index)))
             if len(x) != len(y):
                 raise DataError(f"Loader: augment made {counted(len(x), 'image')} of {len(y)}")
         if x.dtype == np.uint8:

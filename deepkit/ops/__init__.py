@@ -67,6 +67,7 @@ from .elementwise import (
 from .fold import (
     fold_batch_norm,
 )
+from .images import gather_images
 from .linear import (
     linear,
     linear_dw,
@@ -177,6 +178,7 @@ __all__ = [
     "fill_",
     "fold_batch_norm",
     "full_like",
+    "gather_images",
     "gelu",
     "gelu_dx",
     "getitem",

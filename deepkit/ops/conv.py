@@ -173,7 +173,7 @@ def conv2d(
                       [k C/groups, (k+1) C/groups); groups = C is a depthwise convolution
     activation        None, "relu", "tanh" or "sigmoid", computed in the same pass
     algorithm         "auto", or what the backend has: "direct", "im2col", "winograd" (3x3 windows
-                      at stride 1, numba; faster, less exact); the gradients follow
+                      at stride 1, numba and cuda; faster, less exact); the gradients follow
 
     ShapeError if the shapes or options do not go together.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..backends import get
 from ..captured import capture as captured
 from ..create import tensor
 from ..data.augment import Augmentation
+from ..data.resident import Resident, resident
 from ..nn import Module
 from ..ops import cross_entropy
 from ..optim import Adam, LinearWarmup, OneCycleLR
@@ -134,7 +135,7 @@ def fit(
             part.on_train_begin(run)
         # a run that diverges ends with a sentence, not with NumPy's warnings before it
         with np.errstate(all="ignore"), Progress(progress) as show:
-            _epochs(run, parts, _step(run, capture), show)
+            _epochs(run, parts, capture, show)
         if run.stopped:
             run.say(f"stopped after epoch {run.epoch}: {run.stopped}")
         for part in parts:
@@ -150,13 +151,15 @@ def _unit(schedule: Any) -> str:
     return "batch" if isinstance(schedule, OneCycleLR | LinearWarmup) else "epoch"
 
 
-def _step(run: Run, capture: bool) -> Callable[..., Any]:
+def _step(run: Run, capture: bool, there: Resident | None) -> Callable[..., Any]:
     """One training step -> (mean loss, how many of the batch were right)."""
     model, optimizer, normalize = run.model, run.optimizer, run.normalize
     if normalize is not None:
         normalize.to(run.device)
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        if there is not None:
+            x, y = there.gather(x, y)
         output = model(x if normalize is None else normalize(x))
         value = run.loss(output, y)
         optimizer.zero_grad()
@@ -167,13 +170,15 @@ def _step(run: Run, capture: bool) -> Callable[..., Any]:
     return captured(step) if capture else step
 
 
-def _epochs(run: Run, callbacks: list[Callback], step: Callable[..., Any], show: Progress) -> None:
+def _epochs(run: Run, callbacks: list[Callback], capture: bool, show: Progress) -> None:
+    there = resident(run.loader, run.device)
+    step = _step(run, capture, there)
     while run.epoch < run.epochs and run.stopped is None:
         epoch = run.epoch + 1
         label = f"epoch {epoch}/{run.epochs}"
         show.begin(label, len(run.loader))
         show.expect_wait(WAIT.format(device=run.device))
-        row = _train(run, step, epoch, show)
+        row = _train(run, step, epoch, show, there)
         if run.test is not None:
             show.begin(f"{label}, test", len(run.test))
             found = run.tester(run.test, done=show.done)
@@ -188,15 +193,17 @@ def _epochs(run: Run, callbacks: list[Callback], step: Callable[..., Any], show:
             callback.on_epoch_end(run)
 
 
-def _train(run: Run, step: Callable[..., Any], epoch: int, show: Progress) -> dict[str, Any]:
+def _train(
+    run: Run, step: Callable[..., Any], epoch: int, show: Progress, there: Resident | None
+) -> dict[str, Any]:
     """One pass over the training data -> its part of the history's row."""
     run.model.train()
     device = device_of(run.model)
     tally = _Tally(epoch, len(run.loader), show)
     backend = get(run.device)
     start = time.perf_counter() - backend.preparing
-    for x, y in run.loader.batches():
-        tally.add(len(y), *step(tensor(x, device), tensor(y, device)))
+    for x, y in _batches(run, device, there):
+        tally.add(x.shape[0], *step(x, y))
         lr = run.optimizer.lr
         if run.schedule is not None and run.schedule_step == "batch":
             run.schedule.step()
@@ -211,6 +218,17 @@ def _train(run: Run, step: Callable[..., Any], epoch: int, show: Progress) -> di
         "seconds": seconds,
         "images_per_second": tally.count / seconds,
     }
+
+
+def _batches(
+    run: Run, device: str | None, there: Resident | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the step is called with: images and labels, or what gathers them on the device."""
+    if there is not None:
+        yield from there.batches()
+        return
+    for x, y in run.loader.batches():
+        yield tensor(x, device), tensor(y, device)
 
 
 class _Tally:

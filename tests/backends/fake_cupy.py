@@ -6,6 +6,7 @@ no GPU is.  Signatures are CuPy 14's; `test_cuda_host.py` compares them with the
 
 import ctypes
 import sys
+import time
 import types
 
 import numpy as np
@@ -119,6 +120,22 @@ class Stream:
             work()
 
 
+class Event:
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        pass
+
+    def record(self, stream=None):
+        assert stream.ptr == 7
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+
+def get_elapsed_time(start_event, end_event):
+    return 1000 * (end_event.time - start_event.time)
+
+
 class _Driver:
     CUDADriverError = CUDADriverError
     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
@@ -187,6 +204,10 @@ class _Runtime:
         return state.device
 
     @staticmethod
+    def getDeviceProperties(device):
+        return {"name": b"Stand-in of a GPU"}
+
+    @staticmethod
     def free(ptr):
         assert ptr == 0
 
@@ -225,7 +246,7 @@ def module():
     made.get_default_memory_pool = get_default_memory_pool
     made.cuda = types.SimpleNamespace(
         driver=_Driver, runtime=_Runtime, Stream=Stream, Graph=Graph, Device=Device,
-        MemoryPointer=MemoryPointer,
+        MemoryPointer=MemoryPointer, Event=Event, get_elapsed_time=get_elapsed_time,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )  # fmt: skip
     return made

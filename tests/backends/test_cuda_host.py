@@ -167,6 +167,8 @@ def test_the_stand_in_has_the_signatures_of_cupy():
         (getattr(real_cuda.MemoryPointer, copy), getattr(ours.MemoryPointer, copy)),
         (real_cuda.Stream.begin_capture, ours.Stream.begin_capture),
         (real_cuda.Graph.launch, ours.Graph.launch),
+        (real_cuda.Event.record, ours.Event.record),
+        (real_cuda.get_elapsed_time, ours.get_elapsed_time),
     ]
     for real, stand_in in pairs:
         said = real.__doc__.split("(", 1)[1].split(")")[0]
@@ -177,7 +179,14 @@ def test_the_stand_in_has_the_signatures_of_cupy():
     assert attribute == fake_cupy._Driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     for name in ("is_capturing", "synchronize", "end_capture", "ptr"):
         assert hasattr(cupy.cuda.Stream, name) or name == "ptr"
-    for name in ("getDeviceCount", "getDevice", "setDevice", "free", "memGetInfo"):
+    for name in (
+        "getDeviceCount",
+        "getDevice",
+        "setDevice",
+        "free",
+        "memGetInfo",
+        "getDeviceProperties",
+    ):
         assert hasattr(cupy.cuda.runtime, name)
 
 

@@ -12,7 +12,7 @@ from deepkit.testing import check_op
 
 if why_not("cuda-sim"):
     pytest.skip(str(why_not("cuda-sim")), allow_module_level=True)
-from deepkit.backends.cuda import linear
+from deepkit.backends.cuda import products
 
 RUNGS = ("naive", "tiled", "registers")
 TURNED = [(False, False), (False, True), (True, False), (True, True)]
@@ -50,11 +50,19 @@ def test_threads_in_any_order(rung, order):
 
 @pytest.mark.parametrize("ta, tb", TURNED)
 def test_large_tiles(ta, tb, monkeypatch):
-    monkeypatch.setattr(linear, "ENOUGH_BLOCKS", 1)
+    monkeypatch.setattr(products, "ENOUGH_BLOCKS", 1)
     given = sample(*operands(140, 132, 20, ta, tb), ta=ta, tb=tb)
     with dk.using(product="registers"):
         for dtype in ("float32", "float64"):
             check_op("product", given, "cuda-sim", dtype)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_block_goes_on_from_the_end_of_the_grid(rung, order, monkeypatch):
+    monkeypatch.setattr(products, "MOST_BLOCKS", 1)
+    given = sample(*operands(130, 70, 300, lead_a=(2,)))
+    with dk.using(product=rung):
+        check_op("product", given, "cuda-sim")
 
 
 @pytest.mark.parametrize("rung", RUNGS)
@@ -85,13 +93,13 @@ def test_gradients(rung):
 
 
 def test_a_long_k_is_cut_in_parts_that_cover_it():
-    splits, chunk = linear._split(linear._Task(32, 32, 1000))
+    splits, chunk = products.split(products.Task(32, 32, 1000))
     assert splits == 7
     assert (splits - 1) * chunk < 1000 <= splits * chunk
     for k in (0, 1, 127, 128, 257, 100_000):
-        splits, chunk = linear._split(linear._Task(64, 64, k))
+        splits, chunk = products.split(products.Task(64, 64, k))
         assert (splits - 1) * chunk < max(1, k) <= splits * chunk
-    assert linear._split(linear._Task(8192, 8192, 8192))[0] == 1
+    assert products.split(products.Task(8192, 8192, 8192))[0] == 1
 
 
 def test_nothing_to_multiply():

@@ -30,6 +30,14 @@ LIMITED_KERNEL(128, reverse)(float* y, const float* x, i64 n) {{
 """
 RIGHT = "tile[t] = x[first + t]; __syncthreads(); y[first + t] = tile[127 - t];"
 
+# twice a sum over the block, in one piece of shared memory: 3 (0 + ... + 127) if all is well
+TWICE = (
+    "__shared__ int sums[4]; int total = 0; for (int round = 1; round < 3; round++) {{"
+    "int sum = over_warp(t * round, Add()); if (t % 32 == 0) sums[t / 32] = sum; __syncthreads();"
+    "for (int w = 0; w < 4; w++) total += sums[w]; {barrier} }}"
+    "tile[t] = 0; y[first + t] = total == 24384 ? x[first + 127 - t] : 0;"
+)
+
 FAULTS = {  # what is wrong -> the body, and what is said (None: the result is not the right one)
     "a missing barrier": ("tile[t] = x[first + t]; y[first + t] = tile[127 - t];", None),
     "a barrier that half of the block misses": (
@@ -50,6 +58,7 @@ FAULTS = {  # what is wrong -> the body, and what is said (None: the result is n
         "__syncthreads(); if (t < 64) y[first + 64 * (1 - half) + t] = tile[63 - t]; }",
         None,
     ),
+    "a warp that runs ahead into memory that others still read": (TWICE.format(barrier=""), None),
     "a shuffle with lanes missing": (
         "float v = x[first + t]; if (t % 32 < 16) v = __shfl_xor_sync(0xffff, v, 1);"
         "tile[t] = v; __syncthreads(); y[first + t] = tile[127 - t];",
@@ -103,9 +112,10 @@ def run(kernels, order, blocks=2):
     return y, x.reshape(blocks, 128)[:, ::-1].reshape(-1)
 
 
+@pytest.mark.parametrize("body", [RIGHT, TWICE.format(barrier="__syncthreads();")])
 @pytest.mark.parametrize("order", ORDERS)
-def test_what_is_right_is_right_in_every_order(tmp_path, order):
-    y, wanted = run(kernel(tmp_path, RIGHT), order)
+def test_what_is_right_is_right_in_every_order(tmp_path, order, body):
+    y, wanted = run(kernel(tmp_path, body), order)
     assert np.array_equal(y, wanted)
 
 
@@ -210,14 +220,29 @@ def test_a_file_that_does_not_compile_says_so(tmp_path):
 
 
 def test_structures_are_as_large_as_in_the_source(tmp_path):
+    """Each one beside the file that declares it, and its fields in their order."""
+    from deepkit.backends.cuda.sources import folder
     from deepkit.backends.cuda.structures import STRUCTURES
 
-    path = tmp_path / "sizes.cu"
-    lines = "\n".join(f"sizes[{i}] = sizeof({name});" for i, name in enumerate(STRUCTURES))
-    path.write_text(f'#include "common.cuh"\nKERNEL(sizes)(i64* sizes) {{ {lines} }}\n')
-    sizes = np.zeros(len(STRUCTURES), np.int64)
-    Kernels(str(path)).run("sizes", 1, 1, sizes)
-    assert list(sizes) == [ctypes.sizeof(s) for s in STRUCTURES.values()]
+    files = {f.name: f.read_text() for f in folder().glob("*.cu*")}
+    assert len(STRUCTURES) >= 5
+    for name, made in STRUCTURES.items():
+        (home,) = [f for f, text in files.items() if f"struct {name} {{" in text]
+        path = tmp_path / f"{name}.cu"
+        fields = [field for field, *_ in made._fields_]
+        lines = [f"sizes[0] = sizeof({name});"]
+        lines += [f"sizes[{i}] = offsetof({name}, {f});" for i, f in enumerate(fields, 1)]
+        text = files[home]
+        start = text.index(f"struct {name} {{")
+        included = [line for line in text.splitlines() if line.startswith("#include")]
+        declared = "\n".join([*included, text[start : text.index("};", start) + 2]])
+        declared = '#include "common.cuh"\n' + (declared if name != "Walk" else "")
+        path.write_text(f"#include <stddef.h>\n{declared}\nKERNEL(sizes)(i64* sizes) {{\n"
+                        + "\n".join(lines) + "\n}\n")  # fmt: skip
+        sizes = np.zeros(len(lines), np.int64)
+        Kernels(str(path)).run("sizes", 1, 1, sizes, T="float", S="float")
+        assert sizes[0] == ctypes.sizeof(made), name
+        assert [int(s) for s in sizes[1:]] == [getattr(made, f).offset for f in fields], name
 
 
 def test_guarded_memory_is_what_the_simulator_reads():

@@ -16,8 +16,10 @@ import numpy as np
 
 from .. import Backend, DeviceError, Kernel, OutOfMemory, table_of
 from . import launch
+from .tuned import Tuner
 
 ROOMS = (
+    "images",
     "elementwise",
     "shape",
     "reduce",
@@ -25,6 +27,7 @@ ROOMS = (
     "conv",
     "conv_local",
     "pool",
+    "softmax",
     "norm",
     "fold",
     "dropout",
@@ -36,6 +39,7 @@ class SimulatedBackend(Backend):
     """Arrays are NumPy's, in C order; a launch has ended when it returns."""
 
     name = "cuda-sim"
+    resident = True
 
     def __init__(self, table: dict[str, Any], driver: Any) -> None:
         super().__init__(table)
@@ -60,9 +64,12 @@ class CudaBackend(Backend):
     """Arrays are CuPy's, in C order; launches go to one stream, and nothing waits for them but
     `download`."""
 
+    resident = True
+
     def __init__(self, table: dict[str, Any], driver: Any) -> None:
-        super().__init__(table)
         self.driver, self.name, self.cupy = driver, driver.name, driver.cupy
+        self.tuner = Tuner(driver, self.scratch)
+        super().__init__(self.tuner.tuned(table))
 
     # memory -----------------------------------------------------------------------------------
     def _new(self, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import variants
-from . import conv_direct, conv_im2col
+from . import conv_direct, conv_im2col, conv_winograd
 from .conv_sizes import conv
 from .grids import BLOCK, blocks_of
 from .launch import Kernels
@@ -26,16 +26,25 @@ def _conv2d_dw_naive(dw, g, x, *, window, **settings):
     _naive.run("conv2d_dw_naive", blocks_of(dw.size), BLOCK, dw, g, x, sizes, T=dw.dtype)
 
 
-@variants(naive=_conv2d_naive, direct=conv_direct.conv2d, im2col=conv_im2col.conv2d)
+@variants(
+    naive=_conv2d_naive, direct=conv_direct.conv2d, im2col=conv_im2col.conv2d,
+    winograd=conv_winograd.conv2d,
+)  # fmt: skip
 def conv2d(x, w, b, **_):
     return "direct"
 
 
-@variants(naive=_conv2d_dx_naive, direct=conv_direct.conv2d_dx, im2col=conv_im2col.conv2d_dx)
+@variants(
+    naive=_conv2d_dx_naive, direct=conv_direct.conv2d_dx, im2col=conv_im2col.conv2d_dx,
+    winograd=conv_winograd.conv2d_dx,
+)  # fmt: skip
 def conv2d_dx(g, w, **_):
     return "direct"
 
 
-@variants(naive=_conv2d_dw_naive, direct=conv_direct.conv2d_dw, im2col=conv_im2col.conv2d_dw)
+@variants(
+    naive=_conv2d_dw_naive, direct=conv_direct.conv2d_dw, im2col=conv_im2col.conv2d_dw,
+    winograd=conv_winograd.conv2d_dw,
+)  # fmt: skip
 def conv2d_dw(g, x, **_):
     return "direct"

@@ -14,7 +14,7 @@ from .conv_sizes import conv
 from .elementwise import fill_
 from .grids import BLOCK, blocks_of
 from .launch import Kernels, driver_of
-from .linear import FLOAT32, PRECISIONS, TENSOR_CORES
+from .products import FLOAT32, PRECISIONS, TENSOR_CORES
 
 _kernels = Kernels("conv_tensor")
 _dw_kernels = Kernels("conv_tensor_dw")

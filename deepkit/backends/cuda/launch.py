@@ -150,7 +150,7 @@ class Kernels:
         if isinstance(grid, int) and grid == 0:
             return
         driver, address = driver_of(next(a for a in arguments if hasattr(a, "dtype")))
-        key = (id(driver), name, *types.items())
+        key = (driver, name, *types.items())
         function = self._functions.get(key)
         if function is None:
             if name not in source(self.stem).kernels:
@@ -195,6 +195,11 @@ _three_type = ctypes.c_uint * 3
 def _three(size: Size) -> Any:
     numbers = (size,) if isinstance(size, int) else size
     return _three_type(*numbers, *(1,) * (3 - len(numbers)))
+
+
+def recording() -> bool:
+    """Whether launches of this thread are written down and not started."""
+    return _state.recording is not None
 
 
 def record(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> list[Any]:

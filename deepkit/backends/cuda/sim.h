@@ -1,7 +1,8 @@
 // CUDA C++ on a processor: every thread of a block is a fiber, blocks run one after the other.
 //
 //   scheduler --switch--> thread 0 ... runs until it meets others (a barrier, a warp) or is done
-//             --switch--> thread 1 ...        in one of three orders: forward, backward, shuffled
+//             --switch--> thread 1 ...        in one of three orders: forward, backward, shuffled;
+//                                             in the latter two, warps run as far ahead as they can
 //
 // It finds what a GPU would not tell: shared memory that is read before it was written (poisoned
 // before each block), races between barriers (results differ between the orders), barriers that a
@@ -279,13 +280,14 @@ inline void begin_block(int threads, unsigned shared) {
     }
 }
 
-inline void release_warp(Warp& warp, int first, int threads) {
-    if (!warp.waiting || warp.waiting < warp.alive) return;
+inline bool release_warp(Warp& warp, int first, int threads) {
+    if (!warp.waiting || warp.waiting < warp.alive) return false;
     if (warp.alive < warp.lanes)
         fail("%d lanes of a warp were gone when the others met", warp.lanes - warp.alive);
     warp.waiting = 0;
     for (int i = first; i < std::min(first + 32, threads); i++)
         if (fibers[i].state == State::at_warp) fibers[i].state = State::ready;
+    return true;
 }
 
 inline void release_block(int threads) {
@@ -302,7 +304,9 @@ inline void release_block(int threads) {
     at_barrier = 0;
 }
 
-inline void run_block(const std::vector<int>& order) {
+// eager: a warp whose lanes have met goes on before any other, so that one that needs no others
+// runs far ahead of them, as on a GPU it may
+inline void run_block(const std::vector<int>& order, bool eager) {
     int threads = order.size();
     while (alive && !failed) {
         bool moved = false;
@@ -320,8 +324,9 @@ inline void run_block(const std::vector<int>& order) {
                 warps[fiber.warp].alive--;
                 if (!fiber.copies.empty()) fail("asynchronous copies were never waited for");
             }
-            release_warp(warps[fiber.warp], fiber.warp * 32, threads);
+            bool met = release_warp(warps[fiber.warp], fiber.warp * 32, threads);
             if (failed) return;
+            if (met && eager) break;
         }
         if (alive && at_barrier == alive) {
             release_block(threads);
@@ -355,7 +360,7 @@ inline int run(void (*kernel)(void*), void* argument, const unsigned* grid, cons
                     random ^= random << 17;
                     std::swap(sequence[i], sequence[random % (i + 1)]);
                 }
-                run_block(sequence);
+                run_block(sequence, order > 0);
                 if (failed) {
                     for (int i = 0; i < threads; i++)  // their frames are lost, their stacks are not
                         if (fibers[i].stack) {

@@ -25,9 +25,18 @@ ROOMS = (
     "softmax",
     "norm",
     "fold",
+    "images",
     "dropout",
     "step",
 )
+
+SMALL = 1024  # elements: to align fewer takes longer than it saves
+
+
+# Bytes more than an array needs.  Where sizes are multiples of a page, malloc puts the next array
+# 64 bytes behind, but for whole pages: what is stored to one then looks like what is loaded from
+# the other a moment later, and processors wait for it (4K aliasing).
+APART = 256
 
 
 class NumbaBackend(Backend):
@@ -49,8 +58,10 @@ class NumbaBackend(Backend):
         return flat.reshape(shape) if layout is None else self.lanes.Lanes(flat, shape)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, layout: Any = None) -> Any:
+        if layout is None and math.prod(shape) < SMALL:
+            return np.empty(shape, dtype)
         stored = shape if layout is None else (self.lanes.elements(shape),)
-        raw = np.empty(math.prod(stored) * dtype.itemsize + ALIGNMENT, np.uint8)
+        raw = np.empty(math.prod(stored) * dtype.itemsize + ALIGNMENT + APART, np.uint8)
         array = np.ndarray(stored, dtype, raw, -self.launch.address_of(raw) % ALIGNMENT)
         return array if layout is None else self.lanes.Lanes(array, shape)
 
@@ -94,6 +105,19 @@ class NumbaBackend(Backend):
 
     def bind(self, steps: Sequence[tuple[Kernel, tuple, dict[str, Any]]]) -> Callable[[], None]:
         return self.launch.bind(steps)
+
+    def again(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        plain, lanes = np.ndarray, self.lanes.LANES
+        twins = [
+            a if a is None else self.empty(a.shape, a.dtype, None if type(a) is plain else lanes)
+            for a in arrays
+        ]
+        needed = getattr(kernel, "scratch", None)
+        spec = needed and [(s, np.dtype(d)) for s, d in needed(*twins, **params)]
+        try:
+            return self.launch.Again(kernel, twins, spec, params, self.empty)
+        except LookupError:  # it reads memory that is no operand's
+            return None
 
     def set_num_threads(self, count: int) -> None:
         self.launch.threads.set_count(count)

@@ -2,7 +2,7 @@
 
 By itself it optimises every function that a kernel calls, wraps it for Python, turns it into
 machine code, and does all but the wrapping again where it is a part of the kernel.  Here such a
-function is a part and nothing else, so the compiler sees a kernel whole, in half of the time.
+function is a part and nothing else, so the compiler sees a kernel whole, in less time.
 """
 
 from __future__ import annotations

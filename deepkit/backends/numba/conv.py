@@ -16,7 +16,7 @@ from typing import Any
 import numba
 
 from .. import ahead, scratch, variants
-from . import conv_ahead, conv_channels, conv_depthwise, winograd
+from . import conv_ahead, conv_channels, conv_depthwise, conv_packed, winograd
 from .elementwise import activate
 from .lanes import Lanes, chunk_width, clear_spare, share
 from .launch import kernel, launch, ptr, size
@@ -406,11 +406,19 @@ def _direct_dw(
                                       images, images, images, taps, 1)  # fmt: skip
 
 
-@scratch(
-    lambda dw, g, x, *, groups, **_: (
-        [conv_depthwise.sums_of(dw)] if isinstance(x, Lanes) and _depthwise(x, groups) else []
-    )
-)
+def _packs(dw: Any, groups: int) -> bool:
+    return conv_packed.pays(dw.shape[0], dw.shape[3] * groups, groups)
+
+
+def _dw_scratch(dw: Any, g: Any, x: Any, *, groups: int, **_: Any) -> list:
+    if not isinstance(x, Lanes):
+        return []
+    if _depthwise(x, groups):
+        return [conv_depthwise.sums_of(dw)]
+    return [conv_packed.room(dw)] if _packs(dw, groups) else []
+
+
+@scratch(_dw_scratch)
 def _conv2d_dw_direct(
     dw: Any, g: Any, x: Any, *, window: Any, stride: Any, padding: Any, dilation: Any,
     groups: int, algorithm: str, scratch: Any,
@@ -421,6 +429,9 @@ def _conv2d_dw_direct(
         return
     if _depthwise(x, groups):
         conv_depthwise.dw(dw, scratch[0], g, x, options)
+        return
+    if _packs(dw, groups):
+        conv_packed.dw(dw, scratch[0], g, x, options)
         return
     clear_spare(g, x)
     images = min(64, x.lanes)

@@ -6,9 +6,9 @@ from typing import Any
 
 from .. import scratch
 from .conv import first_tap, last_tap
-from .lanes import Lanes, chunk_width, clear_spare
+from .lanes import Lanes, chunk_width, transpose
 from .launch import kernel, launch, ptr, size
-from .simd import ACCUMULATE, BIAS, at, dot_panel, panel
+from .simd import ACCUMULATE, BIAS, at, panel
 
 
 @kernel
@@ -98,21 +98,37 @@ def locally_connected2d_dx(
            *stride, padding[0][0], padding[1][0])  # fmt: skip
 
 
+STRIPE = 64  # positions that a thread turns at a time
+
+
+@kernel
+def _turn(t, n, turned: ptr, x: ptr, lanes: size, inner: size, row: size):
+    """turned[image][i] = x[i][image], rows being `row` apart."""
+    stripes = (inner + STRIPE - 1) // STRIPE
+    for first in range(0, lanes, 64):
+        images = chunk_width(first, lanes)
+        for stripe in range(t * stripes // n, (t + 1) * stripes // n):
+            low = STRIPE * stripe
+            transpose(at(turned, first * row + low), row, at(x, first * inner + low * images),
+                      images, min(STRIPE, inner - low), images)  # fmt: skip
+
+
 @kernel
 def _dw(
-    t, n, dw: ptr, g: ptr, x: ptr, lanes: size, height: size, width: size, channels: size,
-    outputs_h: size, outputs_w: size, filters: size, rows: size, columns: size, stride_h: size,
-    stride_w: size, top: size, left: size,
+    t, n, dw: ptr, g: ptr, turned: ptr, count: size, lanes: size, row: size, height: size,
+    width: size, channels: size, outputs_h: size, outputs_w: size, filters: size, rows: size,
+    columns: size, stride_h: size, stride_w: size, top: size, left: size,
 ):  # fmt: skip
+    """A sum has no more terms than there are images, too few to be worth adding up across lanes:
+    the lanes hold neighbouring taps."""
     taps = rows * columns * channels
     for p in range(t * outputs_h // n, (t + 1) * outputs_h // n):
-        row = outputs_w * filters * taps
-        for i in range(p * row, (p + 1) * row):
+        line = outputs_w * filters * taps
+        for i in range(p * line, (p + 1) * line):
             dw[i] = 0
-        for first in range(0, lanes, 64):
+        for first in range(0, count, 64):
             images = chunk_width(first, lanes)
             g_chunk = at(g, first * outputs_h * outputs_w * filters)
-            x_chunk = at(x, first * height * width * channels)
             for q in range(outputs_w):
                 v = q * stride_w - left
                 s = first_tap(v, 1)
@@ -122,16 +138,22 @@ def _dw(
                     h = p * stride_h + r - top
                     if h < 0 or h >= height or s_count <= 0:
                         continue
-                    dot_panel(at(g_chunk, place * images),
-                              at(x_chunk, (h * width + v + s) * channels * images),
-                              at(dw, place * taps + (r * columns + s) * channels),
-                              filters, s_count * channels, 1, 0, 0, 1, 0, 0,
-                              images, images, images, taps, 1)  # fmt: skip
+                    panel(at(g_chunk, place * images),
+                          at(turned, first * row + (h * width + v + s) * channels),
+                          at(dw, place * taps + (r * columns + s) * channels), dw, filters,
+                          s_count * channels, 1, 0, 0, 1, 0, 0, min(64, count - first), 1, row,
+                          images, taps, ACCUMULATE)  # fmt: skip
 
 
+def _row(x: Lanes) -> int:
+    """From image to image, so that they do not all fall into the same cache sets."""
+    return x.inner + 16
+
+
+@scratch(lambda dw, g, x, **_: [((x.lanes, _row(x)), x.dtype)])
 def locally_connected2d_dw(
-    dw: Any, g: Lanes, x: Lanes, *, window: Any, stride: Any, padding: Any
+    dw: Any, g: Lanes, x: Lanes, *, window: Any, stride: Any, padding: Any, scratch: Any
 ) -> None:
-    clear_spare(g, x)
-    launch(_dw, dw.dtype, dw, g, x, x.lanes, *x.shape[1:], *g.shape[1:], *window, *stride,
-           padding[0][0], padding[1][0])  # fmt: skip
+    launch(_turn, x.dtype, scratch[0], x, x.lanes, x.inner, _row(x))
+    launch(_dw, dw.dtype, dw, g, scratch[0], x.shape[0], x.lanes, _row(x), *x.shape[1:],
+           *g.shape[1:], *window, *stride, padding[0][0], padding[1][0])  # fmt: skip

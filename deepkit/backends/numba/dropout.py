@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -26,20 +28,64 @@ def _philox(typing: Any, block: Any, seed: Any, draw: Any) -> Any:
     four = types.UniTuple(types.int64, 4)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        low, shift = INT(LOW), INT(32)
-        c0, c2, key0 = [builder.and_(a, low) for a in (args[0], args[2], args[1])]
-        c1, c3, key1 = [builder.lshr(a, shift) for a in (args[0], args[2], args[1])]
-        for _ in range(10):
-            p0 = builder.mul(c0, INT(0xD2511F53))
-            p2 = builder.mul(c2, INT(0xCD9E8D57))
-            c0 = builder.xor(builder.xor(builder.lshr(p2, shift), c1), key0)
-            c2 = builder.xor(builder.xor(builder.lshr(p0, shift), c3), key1)
-            c1, c3 = builder.and_(p2, low), builder.and_(p0, low)
-            key0 = builder.and_(builder.add(key0, INT(0x9E3779B9)), low)
-            key1 = builder.and_(builder.add(key1, INT(0xBB67AE85)), low)
-        return context.make_tuple(builder, four, [c0, c1, c2, c3])
+        return context.make_tuple(builder, four, _rounds(builder, args, INT))
 
     return four(types.int64, types.int64, types.int64), generate
+
+
+def _rounds(builder: Any, args: Any, number: Callable[[int], Any]) -> list[Any]:
+    low, shift = number(LOW), number(32)
+    c0, c2, key0 = [builder.and_(a, low) for a in (args[0], args[2], args[1])]
+    c1, c3, key1 = [builder.lshr(a, shift) for a in (args[0], args[2], args[1])]
+    for _ in range(10):
+        p0 = builder.mul(c0, number(0xD2511F53))
+        p2 = builder.mul(c2, number(0xCD9E8D57))
+        c0 = builder.xor(builder.xor(builder.lshr(p2, shift), c1), key0)
+        c2 = builder.xor(builder.xor(builder.lshr(p0, shift), c3), key1)
+        c1, c3 = builder.and_(p2, low), builder.and_(p0, low)
+        key0 = builder.and_(builder.add(key0, number(0x9E3779B9)), low)
+        key1 = builder.and_(builder.add(key1, number(0xBB67AE85)), low)
+    return [c0, c1, c2, c3]
+
+
+@intrinsic
+def _keep_sixteen(
+    typing: Any, keep: Any, first: Any, seed: Any, draw: Any, least: Any, factor: Any
+) -> Any:
+    """keep[4 i + k] = factor where word k of block first + i is at least `least`, else 0, for 16
+    blocks side by side."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = ir.VectorType(ir.IntType(64), 16)
+
+        def spread(value: Any) -> Any:
+            empty = ir.Constant(ir.VectorType(value.type, 16), ir.Undefined)
+            one = builder.insert_element(empty, value, ir.IntType(32)(0))
+            return builder.shuffle_vector(
+                one, empty, ir.Constant(ir.VectorType(ir.IntType(32), 16), None)
+            )
+
+        pointer, first, seed, draw, least, factor = args
+        index = builder.add(spread(first), ir.Constant(whole, list(range(16))))
+        words = _rounds(
+            builder, [index, spread(seed), spread(draw)], lambda n: ir.Constant(whole, [n] * 16)
+        )
+        least, factor = spread(least), spread(factor)
+        zero = ir.Constant(factor.type, None)
+        rows = [builder.select(builder.icmp_signed(">=", w, least), factor, zero) for w in words]
+
+        def joined(a: Any, b: Any, places: list[int]) -> Any:
+            lanes = ir.VectorType(ir.IntType(32), len(places))
+            return builder.shuffle_vector(a, b, ir.Constant(lanes, places))
+
+        everything = list(range(32))
+        pairs = [joined(a, b, everything) for a, b in (rows[:2], rows[2:])]
+        turned = joined(*pairs, [16 * k + i for i in range(16) for k in range(4)])
+        where = builder.bitcast(pointer, turned.type.as_pointer())
+        builder.store(turned, where, align=keep.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(keep, *[types.int64] * 4, keep.dtype), generate
 
 
 # keys ---------------------------------------------------------------------------------------------
@@ -67,6 +113,17 @@ def _word(index, seed, draw):
     return high if index & 2 else low
 
 
+@numba.njit
+def _drop_blocks(y, x, seed, draw, low, high, least, factor):
+    """C order, where the four words of a block belong to neighbours."""
+    keep = tile(x)
+    for first in range(low, high, 16):
+        _keep_sixteen(keep, first, seed, draw, least, factor)
+        source, target = at(x, 4 * first), at(y, 4 * first)
+        for i in range(min(64, 4 * (high - first))):
+            target[i] = source[i] * keep[i]
+
+
 @kernel
 def _drop(
     t, n, y: ptr, x: ptr, key: i64ptr, lanes: size, inner: size, least: size, scale: flt
@@ -75,6 +132,9 @@ def _drop(
     seed, draw = key[0], key[1]
     factor, zero, keep = number(x, scale), like(x, 0.0), tile(x)
     blocks = inner // 4
+    if lanes == 1:
+        _drop_blocks(y, x, seed, draw, t * blocks // n, (t + 1) * blocks // n, least, factor)
+        return
     for first in range(0, lanes, 64):
         width = chunk_width(first, lanes)
         for block in range(t * blocks // n, (t + 1) * blocks // n):

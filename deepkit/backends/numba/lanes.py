@@ -313,6 +313,7 @@ _TAKE_FEW = {  # the ops whose kernels take C order, too
 
 _AS_THEY_COME = {  # ops whose kernels take both, and the operand whose layout they follow
     **dict.fromkeys(("softmax", "log_softmax", "label_cross_entropy", "layer_norm_over"), 0),
+    "drop": 0,
     **dict.fromkeys(("softmax_dx", "log_softmax_dx", "label_cross_entropy_dx", "layer_norm_dx"), 1),
 }
 

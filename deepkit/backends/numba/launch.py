@@ -21,7 +21,7 @@ import math
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core import types
@@ -94,9 +94,19 @@ class _Step:
         self.block = self.address + 8 * threads.STEP_WORDS  # the arguments lie behind
 
 
+class Recorded(NamedTuple):
+    """A launch that was written down: the C function, its arguments, which of them are pointers,
+    and how many threads it is for."""
+
+    target: int
+    words: list[int]
+    pointers: list[int]
+    wanted: int
+
+
 class _State(threading.local):
     def __init__(self) -> None:
-        self.recording: list[tuple[int, list[int], int]] | None = None
+        self.recording: list[Recorded] | None = None
         self.spare: list[_Step] = []  # one, or more where signal handlers launch in between
 
 
@@ -104,6 +114,7 @@ _state = _State()
 
 
 _byte_of: Any = ctypes.c_char.from_buffer
+_address = ctypes.addressof
 _PACKED = [struct.Struct(f"{threads.STEP_WORDS + k}q") for k in range(MOST_ARGUMENTS + 1)]
 
 
@@ -156,7 +167,7 @@ def launch(
     if most is not None:
         wanted = min(wanted, most)
     if _state.recording is not None:
-        _state.recording.append((target, words, wanted))
+        _state.recording.append(Recorded(target, words, kernel.pointers, wanted))
         return
     step = _state.spare.pop() if _state.spare else _Step()
     _PACKED[len(words)].pack_into(step.words, 0, target, step.block, wanted, 0, *words)
@@ -177,8 +188,36 @@ def bind(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> Callable[[]
     return replay
 
 
-class Written:
-    """The launches of some steps as a table that `threads.run` walks, and what it points to."""
+def recorded(steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> list[Recorded]:
+    """The launches of some steps, none of which runs, for the number of threads that there is."""
+    recording: list[Recorded] = []
+    _state.recording = recording
+    try:
+        for function, arrays, params in steps:
+            function(*arrays, **params)
+    finally:
+        _state.recording = None
+    return recording
+
+
+class Table:
+    """Launches as a table that `threads.run` walks, and what it points to."""
+
+    def __init__(self, recording: Sequence[Recorded]) -> None:
+        self.blocks = np.zeros((len(recording), MOST_ARGUMENTS), np.int64)
+        self.table = np.zeros((len(recording), threads.STEP_WORDS), np.int64)
+        wide = [r.wanted > 1 for r in recording] + [False]
+        for i, (target, words, _, wanted) in enumerate(recording):
+            self.blocks[i, : len(words)] = words
+            meet = wide[i] or wide[i + 1]
+            self.table[i] = target, self.blocks[i].ctypes.data, wanted, meet
+        self.address = self.table.ctypes.data  # asking takes time
+        self.widest = max((r.wanted for r in recording), default=1)
+        self.words = self.blocks.reshape(-1).data  # which are written faster this way
+
+
+class Written(Table):
+    """The launches of some steps."""
 
     def __init__(self, steps: Sequence[tuple[Callable, tuple, dict[str, Any]]]) -> None:
         self.steps = list(steps)
@@ -186,20 +225,69 @@ class Written:
 
     def write(self) -> None:
         """For the number of threads that there are now."""
-        recording: list[tuple[int, list[int], int]] = []
-        _state.recording = recording
-        try:
-            for function, arrays, params in self.steps:
-                function(*arrays, **params)
-        finally:
-            _state.recording = None
+        super().__init__(recorded(self.steps))
         self.threads = threads.count()
-        self.blocks = np.zeros((len(recording), MOST_ARGUMENTS), np.int64)
-        self.table = np.zeros((len(recording), threads.STEP_WORDS), np.int64)
-        wide = [wanted > 1 for _, _, wanted in recording] + [False]
-        for i, (target, words, wanted) in enumerate(recording):
-            self.blocks[i, : len(words)] = words
-            meet = wide[i] or wide[i + 1]
-            self.table[i] = target, self.blocks[i].ctypes.data, wanted, meet
-        self.address = self.table.ctypes.data  # asking takes time
-        self.widest = max((wanted for _, _, wanted in recording), default=1)
+
+
+class Again:
+    """A kernel on arrays of certain shapes, types and layouts, without its Python: what it launches
+    for some of them, in which addresses alone are written anew for others.
+
+    It is recorded with arrays of its own (`twins`), so that no two addresses are alike.
+    """
+
+    def __init__(
+        self, kernel: Callable, twins: list[Any], spec: Any, params: dict[str, Any], room: Any
+    ) -> None:
+        self.spec, self.room, self.threads = spec or [], room, threads.count()
+        scratch = [room(*s) for s in self.spec]
+        given = params if spec is None else dict(params, scratch=scratch)
+        self.recording = recorded([(kernel, tuple(twins), given)])
+        spans = [(i, *_span(a)) for i, a in enumerate([*twins, *scratch]) if a is not None]
+        self.places = []  # (which word, of which array, how many bytes on)
+        for k, step in enumerate(self.recording):
+            for at in step.pointers:
+                word = step.words[at]
+                if word:  # not one that is absent
+                    i, start = _owner(spans, word)
+                    self.places.append((k * MOST_ARGUMENTS + at, i, word - start))
+        self.spare = [Table(self.recording)]
+
+    def __call__(self, arrays: list[Any]) -> bool:
+        """Whether it ran: it does not if the number of threads has changed."""
+        if self.threads != threads.count():
+            return False
+        if self.spec:
+            arrays = [*arrays, *[self.room(*s) for s in self.spec]]
+        try:
+            table = self.spare.pop()
+        except IndexError:  # others are in here too
+            table = Table(self.recording)
+        words, found = table.words, []
+        for a in arrays:
+            if a.__class__ is np.ndarray:
+                try:
+                    found.append(_address(_byte_of(a)))
+                except (TypeError, ValueError):
+                    found.append(address_of(a))
+            else:
+                found.append(0 if a is None else a.address)
+        for at, i, offset in self.places:
+            words[at] = found[i] + offset
+        threads.run(table.address, len(self.recording), table.widest)
+        self.spare.append(table)
+        return True
+
+
+def _owner(spans: list[tuple[int, int, int]], word: int) -> tuple[int, int]:
+    """The number of the array into which an address points, and where that begins."""
+    for i, low, high in spans:
+        if low <= word < high:
+            return i, low
+    raise LookupError("a kernel reads memory that is no operand's")
+
+
+def _span(array: Any) -> tuple[int, int]:
+    memory = array if array.__class__ is np.ndarray else array.memory
+    start = address_of(memory)
+    return start, start + max(memory.nbytes, 1)

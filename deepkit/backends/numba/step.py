@@ -1,7 +1,7 @@
 """Optimiser steps: flat memory, each thread a stretch of it, one pass over every array.
 
-What a step does to an element is in plain loops over pieces of 256, whose intermediate values stay
-on the stack; a choice (momentum or none, centred or not) is made once a piece.
+The common steps keep what they do to an element in registers.  Others are plain loops over pieces
+of 256, whose intermediate values stay on the stack.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 import numba
 
 from .. import scratch
+from .functions import root
 from .launch import flt, i64ptr, kernel, launch, ptr, size, u8ptr
 from .rows import like, number, tile, view, wide_tile
 from .simd import at, real
+from .vector import abreast, four, lanes_of, load_some, one, store_first
 
 PIECE = 256  # elements, see `tile`
 BLOCK = 16384  # elements that are squared and summed at a time
@@ -78,28 +80,37 @@ def _narrow(array: Any) -> int:
 # steps --------------------------------------------------------------------------------------------
 
 
+@numba.njit
+def _stretch(t, n, count):
+    """Thread t's part of a flat array: whole pieces of 256."""
+    pieces = (count + 255) // 256
+    return 256 * (t * pieces // n), min(256 * ((t + 1) * pieces // n), count)
+
+
+@numba.njit
+def _sgd_on(unit, w, v, g, low, high, rate, keep, nesterov, shrink):
+    for i in range(low, high, lanes_of(unit)):
+        weight = load_some(unit, w, i, high - i, 0.0)
+        change = load_some(unit, g, i, high - i, 0.0)
+        if shrink != 0:  # without decay w plays no part, even if it is infinite
+            change += shrink * weight
+        if keep != 0:
+            speed = keep * load_some(unit, v, i, high - i, 0.0) + change
+            store_first(v, i, high - i, speed)
+            change = change + keep * speed if nesterov else speed
+        store_first(w, i, high - i, weight - rate * change)
+
+
 @kernel
 def _sgd(
     t, n, w: ptr, v: ptr, g: ptr, lr: u8ptr, narrow: size, count: size, momentum: flt,
     nesterov: size, decay: flt,
 ):  # fmt: skip
-    change = tile(w)
     rate, keep, shrink = like(w, _scalar(lr, narrow)), number(w, momentum), number(w, decay)
-    pieces = (count + 255) // 256
-    for piece in range(t * pieces // n, (t + 1) * pieces // n):
-        start, some = 256 * piece, min(256, count - 256 * piece)
-        weights, speed = at(w, start), at(v, start)
-        _decayed(change, at(g, start), weights, shrink, some)
-        if real(momentum) == 0:
-            _descend(weights, change, rate, some)
-        else:
-            _gather(speed, change, keep, some)
-            if nesterov:
-                for i in range(some):
-                    change[i] += keep * speed[i]
-                _descend(weights, change, rate, some)
-            else:
-                _descend(weights, speed, rate, some)
+    low, high = _stretch(t, n, count)
+    middle = low + abreast(w, high - low)
+    _sgd_on(four(w), w, v, g, low, middle, rate, keep, nesterov != 0, shrink)
+    _sgd_on(one(w), w, v, g, middle, high, rate, keep, nesterov != 0, shrink)
 
 
 def sgd_step(
@@ -108,29 +119,39 @@ def sgd_step(
     launch(_sgd, w.dtype, w, v, g, lr, _narrow(lr), w.size, momentum, int(nesterov), weight_decay)
 
 
+@numba.njit
+def _adam_on(unit, w, m, v, g, low, high, means, squares, stride, kept, root_of, least, shrink):
+    for i in range(low, high, lanes_of(unit)):
+        weight = load_some(unit, w, i, high - i, 0.0)
+        change = load_some(unit, g, i, high - i, 0.0)
+        if shrink != 0:
+            change += shrink * weight
+        first = means[0] * load_some(unit, m, i, high - i, 0.0) + means[1] * change
+        square = change * change
+        second = squares[0] * load_some(unit, v, i, high - i, 0.0) + squares[1] * square
+        store_first(m, i, high - i, first)
+        store_first(v, i, high - i, second)
+        change = first / (root(second) * root_of + least)
+        store_first(w, i, high - i, kept * weight - stride * change)
+
+
 @kernel
 def _adam(
     t, n, w: ptr, m: ptr, v: ptr, g: ptr, lr: u8ptr, narrow: size, steps: i64ptr, count: size,
     beta1: flt, beta2: flt, eps: flt, decay: flt, decoupled: size,
 ):  # fmt: skip
-    change = tile(w)
     b1, b2, rate, step = real(beta1), real(beta2), _scalar(lr, narrow), float(steps[0])
-    keep1, rest1, keep2, rest2 = like(w, b1), like(w, 1 - b1), like(w, b2), like(w, 1 - b2)
+    means, squares = (like(w, b1), like(w, 1 - b1)), (like(w, b2), like(w, 1 - b2))
     stride = like(w, rate / (1 - b1**step))
-    root, least = like(w, 1 / math.sqrt(1 - b2**step)), number(w, eps)
+    root_of, least = like(w, 1 / math.sqrt(1 - b2**step)), number(w, eps)
     shrink = like(w, 0.0) if decoupled else number(w, decay)
     kept = like(w, 1 - rate * real(decay)) if decoupled else like(w, 1.0)
-    pieces = (count + 255) // 256
-    for piece in range(t * pieces // n, (t + 1) * pieces // n):
-        start, some = 256 * piece, min(256, count - 256 * piece)
-        weights, first, second = at(w, start), at(m, start), at(v, start)
-        _decayed(change, at(g, start), weights, shrink, some)
-        _mix(first, change, keep1, rest1, some)
-        _mix_squares(second, change, keep2, rest2, some)
-        for i in range(some):
-            change[i] = first[i] / (math.sqrt(second[i]) * root + least)
-        for i in range(some):
-            weights[i] = kept * weights[i] - stride * change[i]
+    low, high = _stretch(t, n, count)
+    middle = low + abreast(w, high - low)
+    _adam_on(four(w), w, m, v, g, low, middle, means, squares, stride, kept, root_of, least,
+             shrink)  # fmt: skip
+    _adam_on(one(w), w, m, v, g, middle, high, means, squares, stride, kept, root_of, least,
+             shrink)  # fmt: skip
 
 
 def adam_step(

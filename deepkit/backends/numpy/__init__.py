@@ -16,6 +16,7 @@ ROOMS = (
     "softmax",
     "norm",
     "fold",
+    "images",
     "dropout",
     "step",
 )
