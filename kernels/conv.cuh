@@ -43,10 +43,9 @@ __device__ inline bool within(int position, int size) {
     return (unsigned)position < (unsigned)size;
 }
 
-#define RELU 1
-#define TANH 2
-#define SIGMOID 3
+enum Activation { NONE, RELU, TANH, SIGMOID };
 
+// Called, not inlined: a thread has dozens of results, and this is long.
 template <class A>
 __device__ __noinline__ A curve(A v, int activation) {
     return activation == TANH ? tanh(v) : A(1) / (A(1) + exp(-v));
@@ -55,5 +54,5 @@ __device__ __noinline__ A curve(A v, int activation) {
 template <class A>
 __device__ inline A activate(A v, int activation) {
     if (activation == RELU) return v < 0 ? A(0) : v;
-    return activation ? curve(v, activation) : v;
+    return activation == NONE ? v : curve(v, activation);
 }
