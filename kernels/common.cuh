@@ -10,7 +10,7 @@
 
 #ifndef DEEPKIT_SIM
 #define DYNAMIC_SHARED(type, name)                                      \
-    extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[]; \
+    extern __shared__ __align__(1024) unsigned char dynamic_shared_bytes[]; \
     type* name = reinterpret_cast<type*>(dynamic_shared_bytes)
 #endif
 

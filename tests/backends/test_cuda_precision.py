@@ -47,6 +47,32 @@ def test_products_and_their_gradients(precision, size, order):
         assert within(batched.numpy()[1], -x, w.T, precision)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "size", [(128, 128, 64), (130, 200, 77), (150, 129, 300), (3, 5, 9)], ids=str
+)
+def test_warpgroups(precision, size, order):
+    """The same on Hopper's warpgroups, every way round, with bias, activation and batches."""
+    m, n, k = size
+    rng = np.random.default_rng()
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype("f4")
+    used = get("cuda-sim").driver.used
+    with dk.precision(precision), dk.device("cuda-sim"), dk.using(product="wgmma", linear="wgmma"):
+        for left, right in ((a, b), (np.stack([a, a[::-1]]), b)):
+            y = dk.tensor(left) @ dk.tensor(right)
+            assert within(y.numpy().reshape(-1, n), left.reshape(-1, k), b, precision)
+        for ta, tb in ((False, True), (True, False), (True, True)):
+            left, right = (a.T.copy() if ta else a), (b.T.copy() if tb else b)
+            y = dk.ops.product(dk.tensor(left), dk.tensor(right), ta=ta, tb=tb)
+            assert within(y.numpy(), a, b, precision)
+        bias = rng.standard_normal(n).astype(np.float32)
+        w = dk.tensor(b.T.copy())
+        y = dk.ops.linear(dk.tensor(a), w, dk.tensor(bias), activation="relu").numpy()
+        plain = dk.ops.linear(dk.tensor(a), w).numpy()
+        assert np.array_equal(y, np.maximum(plain + bias, 0))
+    assert any(stem == "linear_wgmma" for stem, _ in used())
+
+
 def test_rounding_is_there_at_all():
     rng = np.random.default_rng(0)
     a, b = (dk.tensor(rng.standard_normal((64, 64)).astype(np.float32), "cuda-sim") for _ in "ab")

@@ -28,6 +28,7 @@ _naive = Kernels("linear")
 _tiled = Kernels("linear_tiled")
 _registers = Kernels("linear_registers")
 _tensor = Kernels("linear_tensor")
+_wgmma = Kernels("linear_wgmma")
 
 ACTIVATIONS = (None, "relu", "tanh", "sigmoid")  # as in linear.cuh
 MOST_BLOCKS = 1 << 30
@@ -36,6 +37,9 @@ LEAST_CHUNK = 128  # of k: a shorter part would not be worth its addition
 LEAST_LIBRARY = 256  # of m, n and k: smaller products are launches more than arithmetic
 
 FLOAT32 = np.dtype(np.float32)
+WARPGROUPS = 90  # the compute capability that linear_wgmma.cu is for
+WARPGROUP_SHARED = 66 * 1024  # bytes: two stages of 128 x 128 bytes each, or a tile of y
+LEAST_WARPGROUP = 128  # of m and n: smaller products leave most of a tile empty
 TENSOR_CORES = 80  # the compute capability from which on linear_tensor.cu compiles
 PRECISIONS = {"float32": 1, "tf32": 0, "3xtf32": 1, "bfloat16": 2, "float16": 3}  # as there
 TENSOR_TILE = 128
@@ -79,7 +83,8 @@ def choose(t: Task, y: Any) -> str:
     if driver.blas is not None and not small and t.precision != "3xtf32":
         return "library"
     if t.precision != "float32" and _has_tensor_cores(driver, y):
-        return "tensor"
+        large = min(t.m, t.n) >= LEAST_WARPGROUP and t.k >= 64
+        return "wgmma" if large and _has_warpgroups(t, y) else "tensor"
     if min(t.m, t.n) >= 32 and t.k >= 8:
         return "registers"
     return "tiled" if min(t.m, t.n, t.k) >= 8 else "naive"
@@ -87,6 +92,12 @@ def choose(t: Task, y: Any) -> str:
 
 def _has_tensor_cores(driver: Any, y: Any) -> bool:
     return driver.capability >= TENSOR_CORES and y.dtype == FLOAT32
+
+
+def _has_warpgroups(t: Task, y: Any) -> bool:
+    driver: Any = driver_of(y)[0]
+    rounds = t.precision in ("tf32", "bfloat16", "float16")
+    return rounds and driver.capability == WARPGROUPS and y.dtype == FLOAT32
 
 
 def _tile(t: Task) -> tuple[int, int]:
@@ -125,7 +136,7 @@ def _work_tensor(t: Task, y: Any) -> Shapes:
 
 
 _WORK: dict[str, Callable[[Task, Any], Shapes]] = {
-    "registers": _parts, "tensor": _work_tensor, "library": _parts,
+    "registers": _parts, "tensor": _work_tensor, "wgmma": _work_tensor, "library": _parts,
 }  # fmt: skip
 
 
@@ -196,6 +207,19 @@ def _run_registers(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any
 def _run_tensor(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any) -> None:
     if not _has_tensor_cores(driver_of(y)[0], y):
         return _run_registers(t, p, y, a, b, bias, work)
+    return _run_rounded(_tensor, TENSOR_SHARED, t, p, y, a, b, bias, work)
+
+
+def _run_wgmma(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any) -> None:
+    if not _has_warpgroups(t, y):
+        return _run_tensor(t, p, y, a, b, bias, work)
+    return _run_rounded(_wgmma, WARPGROUP_SHARED, t, p, y, a, b, bias, work)
+
+
+def _run_rounded(
+    kernels: Kernels, shared: int, t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any
+) -> None:
+    """On tensor cores, either kind: tiles of 128 x 128, and for float16 the largest elements."""
     precision, largest = PRECISIONS[t.precision], None
     types: dict[str, Any] = dict(T=FLOAT32, PRECISION=precision)
     if t.precision == "float16":
@@ -206,13 +230,12 @@ def _run_tensor(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any) -
             _tensor.run("product_largest", blocks_of(x.size), BLOCK, place, x, x.size, **types)
 
     def launch(grid: int, to: Any, with_bias: Any) -> None:
-        _tensor.run(
+        kernels.run(
             f"product_{_turned(t)}", grid, 256, to, a, b, with_bias, largest, p,
-            shared=TENSOR_SHARED, **types,
+            shared=shared, **types,
         )  # fmt: skip
 
     _in_parts(t, p, y, bias, work, (TENSOR_TILE, TENSOR_TILE), launch)
-    return None
 
 
 def _run_library(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any) -> None:
@@ -239,5 +262,5 @@ def _turned(t: Task) -> str:
 
 RUNGS: dict[str, Callable[..., None]] = {
     "naive": _run_naive, "tiled": _run_tiled, "registers": _run_registers, "tensor": _run_tensor,
-    "library": _run_library,
+    "wgmma": _run_wgmma, "library": _run_library,
 }  # fmt: skip

@@ -134,6 +134,14 @@ enum class State : uint8_t { fresh, ready, at_block, at_warp, done };
 
 struct Copy { void* to; const void* from; int bytes, group; };  // cp.async, not landed yet
 
+// A product of a warpgroup that has been issued and whose operands are still being read.
+struct Issued {
+    void (*finish)(const Issued&);
+    float* d;
+    uint64_t a, b;
+    int group;
+};
+
 struct Fiber {
     void* stack_pointer = nullptr;
     char* stack = nullptr;
@@ -144,6 +152,8 @@ struct Fiber {
     const char* where = nullptr;  // the barrier it waits at
     int group = 0;                // of asynchronous copies: the one being filled
     std::vector<Copy> copies;
+    int issued_group = 0;
+    std::vector<Issued> issued;
 };
 
 struct Warp {
@@ -275,6 +285,8 @@ inline void begin_block(int threads, unsigned shared) {
         fiber.meetings = 0;
         fiber.group = 0;
         fiber.copies.clear();
+        fiber.issued_group = 0;
+        fiber.issued.clear();
         unsigned x = block_size.x, y = block_size.y;
         fiber.thread = {i % x, i / x % y, i / (x * y)};
     }
@@ -323,6 +335,7 @@ inline void run_block(const std::vector<int>& order, bool eager) {
                 alive--;
                 warps[fiber.warp].alive--;
                 if (!fiber.copies.empty()) fail("asynchronous copies were never waited for");
+                if (!fiber.issued.empty()) fail("products of a warpgroup were never waited for");
             }
             bool met = release_warp(warps[fiber.warp], fiber.warp * 32, threads);
             if (failed) return;
