@@ -1,8 +1,9 @@
-"""How Numba is made to compile a kernel once.
+"""How Numba is made to turn a kernel into machine code once.
 
 By itself it optimises every function that a kernel calls, wraps it for Python, turns it into
 machine code, and does all but the wrapping again where it is a part of the kernel.  Here such a
-function is a part and nothing else, so the compiler sees a kernel whole, in less time.
+function is a part and nothing else: it is optimised, since loops over few elements are left faster
+than when they are vectorised within all loops around them, and that is all.
 """
 
 from __future__ import annotations
@@ -20,15 +21,6 @@ from numba.core.registry import cpu_target
 
 # what Python gets if it calls a part that it has not called before a kernel did: a TypeError
 _REFUSES = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p).value
-
-_apart: set[str] = set()
-
-
-def apart(function: Any) -> Any:
-    """Declare a part that is optimised by itself first, over `numba.njit`: a loop over few elements
-    is sometimes left faster than when it is vectorised within all loops around it."""
-    _apart.add(function.py_func.__qualname__)
-    return function
 
 
 class _Library(JITCodeLibrary):
@@ -51,10 +43,6 @@ class _Library(JITCodeLibrary):
             for module in self.wrappers:
                 super().add_ir_module(module)
         super().finalize()
-
-    def _optimize_final_module(self) -> None:
-        if self.whole or self.name in _apart:
-            super()._optimize_final_module()
 
     def _finalize_final_module(self) -> None:
         if self.whole:

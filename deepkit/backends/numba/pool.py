@@ -6,7 +6,6 @@ from typing import Any
 
 import numba
 
-from .compiler import apart
 from .lanes import CHUNK, Lanes, share
 from .launch import i32ptr, kernel, launch, ptr, size
 from .rows import like, wide_tile
@@ -61,7 +60,6 @@ def _larger(best, tap, new, new_tap):
     return (new if better else best), (new_tap if better else tap)
 
 
-@apart
 @numba.njit
 def _largest_of(best, where, x, offsets, taps, fresh, count):
     """The largest of x at four offsets and, unless fresh, of what `best` holds; and its tap."""
@@ -128,7 +126,6 @@ def max_pool2d(
            padding[0][0], padding[1][0], *dilation)  # fmt: skip
 
 
-@apart
 @numba.njit
 def _put_where(target, g, where, tap, count):
     """target = g in the images whose maximum was at `tap`, else 0."""
@@ -136,7 +133,6 @@ def _put_where(target, g, where, tap, count):
         target[i] = g[i] if where[i] == tap else 0
 
 
-@apart
 @numba.njit
 def _add_where(target, g, where, tap, count):
     for i in range(count):
@@ -245,14 +241,12 @@ def counted(at_, stride, before, after, window, length, include_padding):
     return last - first if include_padding else min(last, length) - max(first, 0)
 
 
-@apart
 @numba.njit
 def _put(target, source, factor, count):
     for i in range(count):
         target[i] = factor * source[i]
 
 
-@apart
 @numba.njit
 def _add(target, source, factor, count):
     for i in range(count):
