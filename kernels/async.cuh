@@ -11,13 +11,13 @@
 // 16 bytes from global to shared memory; only the first `bytes` are read, the rest are zeros.
 __device__ inline void async_copy16(void* shared, const void* global, int bytes = 16) {
     sim::Fiber& fiber = *sim::current;
-    if (bytes < 16) fiber.copies.push_back({shared, nullptr, 16, fiber.group});
-    if (bytes > 0) fiber.copies.push_back({shared, global, bytes, fiber.group});
+    if (bytes < 16) sim::copy(fiber, {shared, nullptr, 16, fiber.group});
+    if (bytes > 0) sim::copy(fiber, {shared, global, bytes, fiber.group});
 }
 // 4 bytes, or a zero
 __device__ inline void async_copy4(void* shared, const void* global, bool read = true) {
     sim::Fiber& fiber = *sim::current;
-    fiber.copies.push_back({shared, read ? global : nullptr, 4, fiber.group});
+    sim::copy(fiber, {shared, read ? global : nullptr, 4, fiber.group});
 }
 __device__ inline void async_commit() { sim::current->group++; }
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #define WARP 32
-#define MOST_AXES 8  // of a Walk, once axes that lie together are one
+#define MOST_AXES 24  // of a Walk, once axes that lie together are one
 
 #ifndef DEEPKIT_SIM
 #define DYNAMIC_SHARED(type, name)                                      \

@@ -116,7 +116,6 @@ __device__ inline void gather_tensor(
     async_wait<0>();
 
     // A lane has channels 2 pair and 2 pair + 1 of rows `lane / 4` and 8 on, of every square.
-    float unscale = 1.0f / x_scale, w_unscale = 1.0f / w_scale;
     #pragma unroll
     for (int i = 0; i < DOWN / 8; i++) {
         int number = warp_row + 8 * i + thread % WARP / 4;
@@ -129,7 +128,7 @@ __device__ inline void gather_tensor(
             int channel = first_channel + warp_column + j / 2 * 8 + thread % 4 * 2 + j % 2;
             if (channel >= to.count) continue;
             float value = sum[i / 2][j / 2][i % 2 * 2 + j % 2];
-            if (precision == FLOAT16) value = value * unscale * w_unscale;
+            if (precision == FLOAT16) value = unscaled(value, x_scale, w_scale);
             if (bias) value += bias[to.first + channel];
             y[(i64)there * to.channels + channel] = activate(value, conv.activation);
         }

@@ -111,7 +111,6 @@ RESIDENT_KERNEL(THREADS, 1, conv2d_dw_tensor)
 
     // A lane has rows `lane / 4` and 8 on of columns 2 pair and 2 pair + 1, of every square.
     dw += ((i64)part * conv.K + group * filters) * depth;
-    float x_unscale = 1.0f / x_scale, g_unscale = 1.0f / g_scale;
     #pragma unroll
     for (int i = 0; i < DOWN / 8; i++) {
         int of = first_row + warp_row + 8 * i + thread % WARP / 4;
@@ -119,7 +118,7 @@ RESIDENT_KERNEL(THREADS, 1, conv2d_dw_tensor)
         for (int j = 0; j < 8; j++) {
             int k = first_filter + warp_column + j / 2 * 8 + thread % 4 * 2 + j % 2;
             float value = sum[i / 2][j / 2][i % 2 * 2 + j % 2];
-            if (precision == FLOAT16) value = value * x_unscale * g_unscale;
+            if (precision == FLOAT16) value = unscaled(value, x_scale, g_scale);
             if (of < depth && k < filters) dw[(i64)k * depth + of] = value;
         }
     }

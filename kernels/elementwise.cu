@@ -43,6 +43,19 @@ BINARY(maximum, (p > q || p != p ? p : q))  // NaN wins, as NumPy has it
 BINARY(minimum, (p < q || p != p ? p : q))
 BINARY(share, (p > q ? T(1) : p == q ? T(0.5) : T(0)))  // of the gradient of a maximum, for a
 
+// p^q of whole numbers, by squaring; it wraps as products do.  Of a negative q only what is whole
+// is left of the fraction.
+__device__ inline T whole_power(T p, T q) {
+    if (q < 0) return p == 1 ? T(1) : p == T(-1) ? T((i64)q % 2 ? -1 : 1) : T(0);
+    T power = 1;
+    for (u64 left = (u64)q; left; left /= 2) {
+        if (left % 2) power *= p;
+        p *= p;
+    }
+    return power;
+}
+BINARY(power, whole_power(p, q))
+
 COMPARISON(less, p < q)
 COMPARISON(less_equal, p <= q)
 COMPARISON(greater, p > q)

@@ -81,10 +81,15 @@ __device__ inline void load_b(Fragment& f, const float* tile, int r, int k, floa
 
 // The power of two that brings the largest element to 2^14; 1 where it is 0, infinite or NaN.
 __device__ inline float scale_of(unsigned largest) {
-    int exponent = (int)(largest >> 23);
-    if (exponent == 0 || exponent == 255) return 1.0f;
-    int scale = 127 + 14 - (exponent - 127);
+    if (largest == 0) return 1.0f;
+    int scale = 127 + 14 - ((int)(largest >> 23) - 127);
     return __int_as_float((scale > 254 ? 254 : scale) << 23);
+}
+
+// v / (scale_a scale_b), the larger one first, so that nothing overflows on the way
+__device__ inline float unscaled(float v, float scale_a, float scale_b) {
+    float larger = scale_a > scale_b ? scale_a : scale_b;
+    return v * (1.0f / larger) * (1.0f / (scale_a > scale_b ? scale_b : scale_a));
 }
 
 #endif

@@ -61,7 +61,6 @@ __device__ inline void product(float* y, const float* a, const float* b, const f
     typedef Tile<transposed_b> TileB;
     float scale_a = precision == FLOAT16 ? scale_of(largest[0]) : 1.0f;
     float scale_b = precision == FLOAT16 ? scale_of(largest[1]) : 1.0f;
-    float unscale_a = 1.0f / scale_a, unscale_b = 1.0f / scale_b;
     DYNAMIC_SHARED(float, shared);  // STAGES of a tile of a and a tile of b
     i64 step_a = transposed_a ? p.a_k : p.a_m, step_b = transposed_b ? p.b_n : p.b_k;
     int warp = threadIdx.x / WARP, row = threadIdx.x % WARP / 4, pair = threadIdx.x % 4;
@@ -128,7 +127,7 @@ __device__ inline void product(float* y, const float* a, const float* b, const f
             i64 m = m0 + q / TILE, n = n0 + q % TILE;
             if (m >= p.m || n >= p.n) continue;
             float v = shared[q / TILE * Y_ROW + q % TILE];
-            if (precision == FLOAT16) v = v * unscale_a * unscale_b;
+            if (precision == FLOAT16) v = unscaled(v, scale_a, scale_b);
             out[m * p.n + n] = activated(v + (bias ? bias[n] : 0.0f), p.activation);
         }
         __syncthreads();  // before the next tile of y begins to fill the stages
@@ -156,7 +155,7 @@ LIMITED_KERNEL(256, product_largest)(unsigned* largest, const float* x, i64 n) {
     unsigned most = 0;
     GRID_LOOP(i, n) {
         unsigned bits = __float_as_int(x[i]) & 0x7fffffff;
-        most = bits > most ? bits : most;
+        if (bits < 0x7f800000 && bits > most) most = bits;  // what is not finite stays so unscaled
     }
     most = over_block(most, work, Larger());
     if (threadIdx.x == 0) atomicMax(largest, most);

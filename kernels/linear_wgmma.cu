@@ -99,7 +99,6 @@ __device__ inline void product(float* y, const float* a, const float* b, const f
     Carrier<transposed_b> carrier_b;
     float scale_a = precision == FLOAT16 ? scale_of(largest[0]) : 1.0f;
     float scale_b = precision == FLOAT16 ? scale_of(largest[1]) : 1.0f;
-    float unscale_a = 1.0f / scale_a, unscale_b = 1.0f / scale_b;
     i64 step_a = transposed_a ? p.a_k : p.a_m, step_b = transposed_b ? p.b_n : p.b_k;
     int group = threadIdx.x / 128, warp = threadIdx.x % 128 / WARP, lane = threadIdx.x % WARP;
     i64 across = (p.n + TILE - 1) / TILE, down = (p.m + TILE - 1) / TILE;
@@ -148,7 +147,7 @@ __device__ inline void product(float* y, const float* a, const float* b, const f
             i64 m = m0 + q / TILE, n = n0 + q % TILE;
             if (m >= p.m || n >= p.n) continue;
             float v = tile[q / TILE * Y_ROW + q % TILE];
-            if (precision == FLOAT16) v = v * unscale_a * unscale_b;
+            if (precision == FLOAT16) v = unscaled(v, scale_a, scale_b);
             out[m * p.n + n] = activated(v + (bias ? bias[n] : 0.0f), p.activation);
         }
         __syncthreads();  // before the next tile of y fills the stages

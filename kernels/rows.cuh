@@ -3,8 +3,8 @@
 //      blockDim (8, 32):   row 0  t t t t t t t t   row 1  t t t t t t t t   ...    4 rows a warp
 //      blockDim (256, 1):  row 0  t t t t ...       one row, 8 warps of a block
 //
-// A row has blockDim.x threads, a power of 2 up to 32 or whole warps, and blockDim.y rows share a
-// block.  More than one row only where a row has at most 32 threads: then no barrier is needed.
+// A row has blockDim.x threads, a power of 2, and blockDim.y rows share a block.  Where a row has more
+// than a warp, its warps meet in a part of `work` that is the row's own.
 #pragma once
 #include "common.cuh"
 
@@ -21,6 +21,7 @@ __device__ inline A over_row(A value, A* work, F f) {
     int lanes = blockDim.x < WARP ? blockDim.x : WARP;
     for (int step = lanes / 2; step; step /= 2) value = f(value, of_lane(value, step));
     if (blockDim.x <= WARP) return value;
+    work += threadIdx.y * (blockDim.x / WARP);
     __syncthreads();  // `work` may still be read by an earlier call
     if (threadIdx.x % WARP == 0) work[threadIdx.x / WARP] = value;
     __syncthreads();

@@ -177,12 +177,12 @@ class precision:
         3xtf32     tensor cores, three products of 11 bits: errors as of float32, infinity is NaN
         tf32       tensor cores, factors of 11 bits
         bfloat16   tensor cores, factors of 8 bits and the range of float32
-        float16    tensor cores, factors of 11 bits, gradients scaled into their narrow range
+        float16    tensor cores, factors of 11 bits, either scaled into their narrow range
 
     Sums are float32 in all of them, as are all tensors.  It holds for the whole process and from
     here on, or, as `with dk.precision("tf32"):`, until the end of the block, and for the gradients
-    that are computed while it holds.  A device without tensor cores, such as a processor, computes
-    in float32, which is at least as exact.  Errors: ValueError for another name.
+    that are computed while it holds.  A device without tensor cores, such as "numba", computes in
+    float32, which is at least as exact.  Errors: ValueError for another name.
     """
 
     def __init__(self, name: str) -> None:
@@ -337,6 +337,10 @@ class Backend:
                 kernel(*arrays, **params)
 
         return replay
+
+    def orders(self) -> Iterator[None]:
+        """Once for each way of running kernels that must not change a bit; tests use them all."""
+        yield
 
     def set_num_threads(self, count: int) -> None:
         """How many threads the kernels may use; a backend without threads of its own ignores it."""

@@ -143,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = None if resume is None else _earlier(resume)
     settings = _settings(arguments, resume, earlier)
     check_model(settings["model"])
+    settings["device"], why = choose_device(settings["device"], arguments.quiet)
     folder = RunFolder(_out(arguments, settings, resume), overwrite=arguments.overwrite)
     try:
         folder.check(resume)
@@ -157,7 +158,6 @@ def run(arguments: argparse.Namespace) -> int:
         if not quiet:
             print(f"nothing to do: {_done(folder.path, earlier)}")
         return 0
-    settings["device"], why = choose_device(settings["device"], quiet)
 
     train, test, plan, note = load_data(
         settings["data"], settings["root"], settings["model"], settings["size"], quiet

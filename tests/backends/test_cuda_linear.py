@@ -7,6 +7,7 @@ import pytest
 
 import deepkit as dk
 from deepkit.backends import get, why_not
+from deepkit.backends.cuda.sim import ORDERS
 from deepkit.card import sample
 from deepkit.testing import check_op
 
@@ -19,12 +20,12 @@ TURNED = [(False, False), (False, True), (True, False), (True, True)]
 SIZES = [(1, 1, 1), (16, 16, 16), (5, 70, 9), (132, 68, 20), (130, 65, 31), (3, 4, 400)]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"])
+@pytest.fixture(params=ORDERS)
 def order(request):
     driver = get("cuda-sim").driver
     driver.order = request.param
     yield
-    driver.order = 0
+    driver.order = "forward"
 
 
 def operands(m, n, k, ta=False, tb=False, lead_a=(), lead_b=()):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deepkit.backends import DeviceError, get
+from deepkit.backends.cuda.sim import ORDERS
 from deepkit.testing import check_op
 
 try:
@@ -12,12 +13,12 @@ except DeviceError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"], autouse=True)
+@pytest.fixture(params=ORDERS, autouse=True)
 def order(request):
     """The order in which the simulator runs threads."""
     backend.driver.order = request.param
     yield
-    backend.driver.order = 0
+    backend.driver.order = "forward"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 
 import deepkit as dk
 from deepkit.backends import get
+from deepkit.backends.cuda.sim import ORDERS
 
 if "cuda-sim" not in dk.devices():
     pytest.skip("no C++ compiler here", allow_module_level=True)
@@ -14,12 +15,12 @@ UNITS = {"float32": 2**-24, "3xtf32": 2**-21, "tf32": 2**-10, "float16": 2**-10,
 SIZES = [(40, 50, 64), (130, 66, 37), (9, 33, 300), (64, 128, 1030)]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"])
+@pytest.fixture(params=ORDERS)
 def order(request):
     driver = get("cuda-sim").driver
     driver.order = request.param
     yield
-    driver.order = 0
+    driver.order = "forward"
 
 
 def within(y, a, b, precision):

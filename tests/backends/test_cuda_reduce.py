@@ -5,6 +5,7 @@ import pytest
 
 import deepkit as dk
 from deepkit.backends import get
+from deepkit.backends.cuda.sim import ORDERS
 from deepkit.testing import check_op
 
 if "cuda-sim" not in dk.devices():
@@ -21,20 +22,25 @@ SHAPES = [  # shape, axis: rows and columns, whole and cut, of odd lengths
     ((40, 300, 3), (0, 1)),
     ((7, 90, 5), (0, 2)),
     ((33, 2, 65), 1),
+    ((8, 200), 1),  # several rows a block, several warps a row
+    ((5, 129), 1),
+    ((7, 512), -1),
+    ((16, 16, 16), (1, 2)),
+    ((2, 190_000), 1),
 ]
 
 
-@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", ["sum", "mean", "max", "min"])
 def test_parts_make_a_whole(name, order):
     backend = get("cuda-sim")
     backend.driver.order = order
     try:
         for seed, (shape, axis) in enumerate(SHAPES):
-            x = np.random.default_rng([seed, order]).standard_normal(shape)
+            x = np.random.default_rng([seed, ORDERS.index(order)]).standard_normal(shape)
             check_op(name, [x], backend, "float32", axis=axis)
     finally:
-        backend.driver.order = 0
+        backend.driver.order = "forward"
 
 
 def test_integers_and_bools():
@@ -86,7 +92,7 @@ def test_the_first_of_many(rung):
         assert np.array_equal(found, np.argmax(y, axis=0))
 
 
-@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_block_goes_on_from_the_end_of_the_grid(order, monkeypatch):
     monkeypatch.setattr(reduce, "MOST_BLOCKS", 1)
     driver = get("cuda-sim").driver
@@ -97,7 +103,7 @@ def test_a_block_goes_on_from_the_end_of_the_grid(order, monkeypatch):
             check_op("sum", [x], "cuda-sim", axis=axis)
             check_op("max", [x], "cuda-sim", axis=axis)
     finally:
-        driver.order = 0
+        driver.order = "forward"
 
 
 def test_a_long_sum_keeps_its_digits():
@@ -120,3 +126,12 @@ def test_broadcasting(dtype):
         y = dk.ops.broadcast_to(dk.tensor(x, "cuda-sim"), to).numpy()
         assert y.dtype == dtype
         assert np.array_equal(y, np.broadcast_to(x, to))
+
+
+@pytest.mark.parametrize("length", [100, 129, 200, 256, 400, 512, 513, 1000])
+def test_rows_of_every_length(length):
+    x = np.random.default_rng().standard_normal((9, length)).astype(np.float32)
+    t = dk.tensor(x, "cuda-sim")
+    assert np.allclose(t.sum(axis=1).numpy(), x.sum(1, dtype=np.float64), atol=1e-4)
+    assert np.array_equal(t.max(axis=1).numpy(), x.max(1))
+    assert np.array_equal(t.argmax(axis=1).numpy(), x.argmax(1))

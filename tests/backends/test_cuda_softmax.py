@@ -7,6 +7,7 @@ import pytest
 
 import deepkit as dk
 from deepkit.backends import get, why_not
+from deepkit.backends.cuda.sim import ORDERS
 from deepkit.card import integers, sample
 from deepkit.testing import check_op
 
@@ -20,12 +21,12 @@ LENGTHS = [1, 2, 5, 33, 128, 129, 260, 512, 513, 1000, 8192, 9001, 8200]
 SHAPES = [((70, 10), 0), ((2, 300, 33), 1), ((3, 1, 5), 1), ((2, 7, 2), 1), ((513, 1, 1), 0)]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"])
+@pytest.fixture(params=ORDERS)
 def order(request):
     driver = get("cuda-sim").driver
     driver.order = request.param
     yield
-    driver.order = 0
+    driver.order = "forward"
 
 
 def operands(op, shape):

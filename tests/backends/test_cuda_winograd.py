@@ -8,6 +8,7 @@ import pytest
 
 import deepkit as dk
 from deepkit.backends import get, why_not
+from deepkit.backends.cuda.sim import ORDERS
 from deepkit.card import registry, sample
 from deepkit.testing import check_op
 
@@ -24,7 +25,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["forward", "backward", "shuffled"])
+@pytest.fixture(params=ORDERS)
 def order(request, monkeypatch):
     monkeypatch.setattr(get("cuda-sim").driver, "order", request.param)
 

@@ -79,6 +79,33 @@ FAULTS = {  # what is wrong -> the body, and what is said (None: the result is n
         "if (t < 32) async_wait<0>();",
         None,
     ),
+    "a stage that is filled while others still read it": (
+        "async_copy16(tile + t / 4 * 4, x + first + t / 4 * 4); async_commit(); async_wait<0>();"
+        "__syncthreads(); float v = tile[127 - t]; if (t % 32 == 0) "
+        "async_copy16(tile + 4 * (t / 32), x + first + 64); async_commit(); v = tile[127 - t]; async_wait<0>(); y[first + t] = v;",
+        None,
+    ),
+    "two barriers on one line": (
+        "tile[t] = x[first + t]; if (t < 64) __syncthreads(); else __syncthreads();"
+        "y[first + t] = tile[127 - t];",
+        "different barriers",
+    ),
+    "a mask with lanes that are not there": (
+        "tile[t] = x[first + t]; __syncthreads(); y[first + t] = tile[127 - t];"
+        "if (t == 0) __syncwarp(1);",
+        "a warp meets with mask",
+    ),
+    "a warp that reads before another has written": (
+        "if (t >= 96) tile[t - 96] = x[first + t]; __syncwarp(); float v = t < 32 ? tile[t] : 0;"
+        "__syncthreads(); tile[t] = x[first + t]; __syncthreads(); y[first + t] = tile[127 - t];"
+        "if (t < 32) y[first + 31 - t] = v;",
+        None,
+    ),
+    "a write before dynamic shared memory": (
+        "DYNAMIC_SHARED(float, more); more[t - 1] = x[first + t]; tile[t] = x[first + t];"
+        "__syncthreads(); y[first + t] = tile[127 - t];",
+        "bytes before dynamic shared memory",
+    ),
     "a result that is not written": (
         "tile[t] = x[first + t]; __syncthreads(); if (t) y[first + t] = tile[127 - t];",
         None,
@@ -94,7 +121,7 @@ FAULTS = {  # what is wrong -> the body, and what is said (None: the result is n
 def order():
     driver = get("cuda-sim").driver
     yield driver
-    driver.order = 0
+    driver.order = "forward"
 
 
 def kernel(tmp_path, body):
@@ -108,7 +135,7 @@ def run(kernels, order, blocks=2):
     get("cuda-sim").driver.order = order
     x = np.random.default_rng().standard_normal(128 * blocks).astype(np.float32)
     y = np.full_like(x, np.nan)
-    kernels.run("reverse", blocks, 128, y, x, x.size)
+    kernels.run("reverse", blocks, 128, y, x, x.size, shared=512)
     return y, x.reshape(blocks, 128)[:, ::-1].reshape(-1)
 
 
@@ -143,9 +170,9 @@ def test_the_simulator_works_on_after_a_fault(tmp_path):
         made = kernel(tmp_path / folder, body)
         if folder == "a":
             with pytest.raises(RuntimeError, match=r"block 0, 0, 0"):
-                run(made, 0)
+                run(made, "forward")
         else:
-            y, wanted = run(made, 0)
+            y, wanted = run(made, "forward")
             assert np.array_equal(y, wanted)
 
 
@@ -165,38 +192,49 @@ Kernels(sys.argv[1]).run("reverse", 2, 128, y, x, 256, shared=int(sys.argv[3]))
 print("done", *y[:1])
 """
 
-CRASHES = {  # body, whether indices are checked, bytes of dynamic shared memory
-    "right": (RIGHT, "strict", 0),
+CRASHES = {  # body, whether indices are checked, bytes of dynamic shared memory, what is said
+    "right": (RIGHT, "strict", 0, None),
     "a read past the end of an input": (
         "y[first + t] = x[first + t + (t == 127)]; tile[t] = 0;",
         "plain",
         0,
+        "touched memory that is not mapped",
+    ),
+    "a division by zero": (
+        "tile[t] = (int)n / ((int)n - 256); y[first + t] = tile[t];",
+        "plain",
+        0,
+        "divided by zero",
     ),
     "an index past the end of a shared array": (
         "tile[t + (t == 127 && n)] = x[first + t]; __syncthreads(); y[first + t] = tile[127 - t];",
         "strict",
         0,
+        "did what is not defined",
     ),
     "dynamic shared memory that is too small": (
         "DYNAMIC_SHARED(float, more); more[t] = x[first + t]; __syncthreads();"
         "y[first + t] = more[127 - t]; tile[t] = 0;",
         "plain",
         256,
+        "touched memory that is not mapped",
     ),
 }
 
 
 @pytest.mark.parametrize("name", CRASHES)
-def test_memory_that_is_not_the_kernels_own_ends_the_process(tmp_path, name):
-    body, strict, shared = CRASHES[name]
+def test_memory_that_is_not_the_kernels_own_is_told(tmp_path, name):
+    body, strict, shared, said = CRASHES[name]
     path = tmp_path / "reverse.cu"
     path.write_text(REVERSE.format(body=body))
     command = [sys.executable, "-c", CHILD, str(path), strict, str(shared)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if name == "right":
+    if said is None:
         assert done.stdout == "done 1.0\n", done.stderr
     else:
-        assert done.returncode < 0, done.stdout + done.stderr
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "RuntimeError: kernel reverse: thread (" in done.stderr
+        assert said in done.stderr
 
 
 def test_arguments_are_checked_against_the_source(tmp_path):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import Backend, DeviceError, Kernel, OutOfMemory, table_of
 from . import launch
+from .sim import ORDERS
 from .tuned import Tuner
 
 ROOMS = (
@@ -54,6 +55,15 @@ class SimulatedBackend(Backend):
                 self.driver.start(call)
 
         return replay
+
+    def orders(self) -> Iterator[None]:
+        before = self.driver.order
+        try:
+            for order in ORDERS:
+                self.driver.order = order
+                yield
+        finally:
+            self.driver.order = before
 
     @property
     def preparing(self) -> float:
@@ -137,12 +147,13 @@ class CudaBackend(Backend):
         names = f"a graph of {len(calls)} launches"
 
         def replay() -> None:
-            driver.enter()
-            driver.started.append(names)
-            try:
-                graph.launch(stream)
-            except driver.errors as error:
-                raise driver.error(names, error) from None
+            with driver.lock:
+                driver.enter()
+                driver.started.append(names)
+                try:
+                    graph.launch(stream)
+                except driver.errors as error:
+                    raise driver.error(names, error) from None
 
         replay.calls = calls  # type: ignore[attr-defined]  # whose arguments lie in their memory
         return replay

@@ -20,7 +20,6 @@ COMPUTE = {  # cublasComputeType_t
     ("float32", "float32"): 68,  # CUBLAS_COMPUTE_32F
     ("float32", "tf32"): 77,  # CUBLAS_COMPUTE_32F_FAST_TF32
     ("float32", "bfloat16"): 75,  # CUBLAS_COMPUTE_32F_FAST_16BF
-    ("float32", "float16"): 74,  # CUBLAS_COMPUTE_32F_FAST_16F
     ("float64", "float32"): 70,  # CUBLAS_COMPUTE_64F
 }
 DEFAULT_ALGORITHM = -1

@@ -12,22 +12,29 @@ import functools
 import importlib
 import importlib.util
 import os
-import tempfile
+import re
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from .. import DeviceError
 from . import blas, nvrtc
-from .cache import file
+from .cache import file, load, store
 from .launch import Call
 from .sources import placeholders, source
 
 DEFAULT_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel may have unasked
 REMEMBERED = 8  # kernels that a message names, where the one at fault is not known
 OLDEST_DRIVER = 12000  # CUDA 12.0
+
+
+# errors after which the context, and with it this device, answers nothing more
+_FATAL = re.compile(
+    "ILLEGAL_ADDRESS|IllegalAddress|ILLEGAL_INSTRUCTION|IllegalInstruction|LAUNCH_FAILED|LaunchFailure"
+    "|LAUNCH_TIMEOUT|LaunchTimeout|MISALIGNED_ADDRESS|MisalignedAddress|ASSERT|Assert|INVALID_PC"
+    "|InvalidPc|INVALID_ADDRESS_SPACE|InvalidAddressSpace|HARDWARE_STACK_ERROR|HardwareStackError"
+)
 
 
 class Gpu:
@@ -37,7 +44,7 @@ class Gpu:
         self.cupy, self.number = cupy, number
         self.driver = cupy.cuda.driver
         self._thread = threading.local()
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # one thread at a time launches, copies or captures
         self._modules: dict[Any, Any] = {}
         self._shared: dict[int, int] = {}  # function -> bytes of shared memory it may have
         self.seconds = 0.0  # of compiling and loading
@@ -59,7 +66,7 @@ class Gpu:
 
     # kernels ----------------------------------------------------------------------------------
     def function(self, stem: str, name: str, types: tuple[tuple[str, str], ...]) -> int:
-        with self._lock, self.at_work(name):
+        with self.at_work(name):
             module = self._modules.get((stem, types))
             if module is None:
                 module = self._modules[stem, types] = self._load(stem, types)
@@ -70,17 +77,19 @@ class Gpu:
         text = placeholders(types) + source(stem).text
         label = "-".join([source(stem).stem, *[v.replace(" ", "_") for _, v in types]])
         path = file(self.target, label, ".cubin", text, self.compiler)
-        try:
-            image = path.read_bytes()
-            module = self.driver.moduleLoadData(image)
-        except (OSError, self.driver.CUDADriverError):  # not there, or damaged
+        image = load(path)
+        if image is None:
             image = nvrtc.compile_file(stem, types, self.target).image
-            module = self.driver.moduleLoadData(image)
-            _keep(path, image)
+            store(path, image)
+        module = self.driver.moduleLoadData(image)
         self.seconds += time.perf_counter() - start
         return module
 
     def start(self, call: Call) -> None:
+        with self.lock:
+            self._start(call)
+
+    def _start(self, call: Call) -> None:
         self.enter()
         self.started.append(call.name)
         if callable(call.function):  # of a library: it launches by itself
@@ -116,24 +125,25 @@ class Gpu:
     @contextlib.contextmanager
     def at_work(self, about: str) -> Iterator[None]:
         """What is done in here is done on this GPU, and its errors are sentences."""
-        self.enter()
-        try:
-            yield
-        except self.errors as error:
-            raise self.error(about, error) from None
+        with self.lock:
+            self.enter()
+            try:
+                yield
+            except self.errors as error:
+                raise self.error(about, error) from None
 
     def error(self, about: str, error: Exception) -> DeviceError:
         """An error of the driver, told; one that ends the context ends this device."""
         return DeviceError(self._sentence(about, str(error)))
 
     def _sentence(self, about: str, error: str) -> str:
-        fatal = any(word in error for word in ("ILLEGAL", "Illegal", "LAUNCH_FAILED", "LaunchFail"))
+        fatal = _FATAL.search(error) is not None
         if not fatal:
             return f"device '{self.name}': {about}: {error}"
         at_fault = about if self.patient else f"one of {', '.join(self.started)}"
         hint = "" if self.patient else "; DEEPKIT_CUDA_SYNC=1 waits for each kernel and names it"
         self.broken = (
-            f"device '{self.name}': a kernel touched memory that is not its own: {at_fault}; no "
+            f"device '{self.name}': a kernel did what it must not: {at_fault}; no "
             f"more can run there in this process{hint}   ({error})"
         )
         return self.broken
@@ -141,16 +151,6 @@ class Gpu:
     @property
     def name(self) -> str:
         return f"cuda:{self.number}" if self.number else "cuda"
-
-
-def _keep(path: Path, image: bytes) -> None:
-    """Write a binary aside, then move it into place; where that cannot be, it is not kept."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as out:
-            out.write(image)
-        os.replace(aside, path)
 
 
 # is there one? ------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ maximum = _binary(_numbers, "maximum")
 minimum = _binary(_numbers, "minimum")
 share = _binary(_numbers, "share")
 div = _binary(_curves, "div")
-pow = _binary(_curves, "pow")
+_of_floats, _of_integers = _binary(_curves, "pow"), _binary(_numbers, "power")
 prelu = _binary(_curves, "prelu")
 
 less = _comparison("less")
@@ -83,6 +83,10 @@ relu_dx = _gradient("relu_dx")
 tanh_dx = _gradient("tanh_dx")
 sigmoid_dx = _gradient("sigmoid_dx")
 gelu_dx = _gradient("gelu_dx")
+
+
+def pow(y, a, b):
+    (_of_floats if y.dtype.kind == "f" else _of_integers)(y, a, b)
 
 
 def where(y, c, a, b):

@@ -80,7 +80,7 @@ def choose(t: Task, y: Any) -> str:
     """
     driver: Any = driver_of(y)[0]
     small = min(t.m, t.n, t.k) < LEAST_LIBRARY
-    if driver.blas is not None and not small and t.precision != "3xtf32":
+    if driver.blas is not None and not small and t.precision not in ("3xtf32", "float16"):
         return "library"
     if t.precision != "float32" and _has_tensor_cores(driver, y):
         large = min(t.m, t.n) >= LEAST_WARPGROUP and t.k >= 64
@@ -245,10 +245,11 @@ def _run_library(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any) 
         raise DeviceError("algorithm 'library' needs cuBLAS, which is not there")
     if p.walk.axes > 1 or not t.k:  # batches that do not lie evenly; cuBLAS wants a k
         return _run_registers(t, p, y, a, b, bias, work)
+    precision = "float32" if t.precision == "float16" else t.precision  # cuBLAS scales no factors
     steps = [p.walk.step[i][0] if p.walk.axes else 0 for i in range(2)]
     library(
         "cublasGemm", blas.product, address(y), address(a), address(b), t.m, t.n, t.k, t.ta, t.tb,
-        t.matrices, *steps, y.dtype.name, t.precision, keep=(y, a, b),
+        t.matrices, *steps, y.dtype.name, precision, keep=(y, a, b),
     )  # fmt: skip
     if bias is not None or p.activation:
         p.splits = 1

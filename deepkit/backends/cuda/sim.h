@@ -1,16 +1,21 @@
 // CUDA C++ on a processor: every thread of a block is a fiber, blocks run one after the other.
 //
 //   scheduler --switch--> thread 0 ... runs until it meets others (a barrier, a warp) or is done
-//             --switch--> thread 1 ...        in one of three orders: forward, backward, shuffled;
-//                                             in the latter two, warps run as far ahead as they can
+//             --switch--> thread 1 ...        in one of three orders
 //
-// It finds what a GPU would not tell: shared memory that is read before it was written (poisoned
-// before each block), races between barriers (results differ between the orders), barriers that a
+//   forward    thread 0 first; warps run as far ahead as they can; asynchronous copies land late
+//   backward   the last thread first; warps run ahead; copies land at once
+//   shuffled   anew for each block; warps take turns; copies land late
+//
+// It finds what a GPU would not tell: shared memory that is read before it was written (0xff in every
+// byte before each block: NaN, -1), races between barriers (results differ between the orders), barriers that a
 // part of a block misses, warps that meet incompletely, asynchronous copies that nobody waited for,
 // accesses past the end of dynamic shared memory (an unmapped page).  It knows nothing of time, bank
 // conflicts, races between blocks, or the memory model.
 #pragma once
 #include <math.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -129,6 +134,7 @@ constexpr int SAVED = 20, RETURN = 11, FRAME = 20;
 namespace sim {
 
 constexpr int STACK = 64 << 10, MOST_THREADS = 1024, MOST_SHARED = 227 << 10;
+constexpr int CANARY = 256;  // bytes before dynamic shared memory that must stay what they are
 
 enum class State : uint8_t { fresh, ready, at_block, at_warp, done };
 
@@ -171,6 +177,7 @@ inline dim3 block_size{}, grid_size{};
 inline void (*body)(void*) = nullptr;
 inline void* body_argument = nullptr;
 inline int alive = 0, at_barrier = 0;
+inline bool copies_land_at_once = false;
 inline char message[400] = "";
 inline bool failed = false;
 inline char* dynamic_shared = nullptr;
@@ -218,7 +225,7 @@ inline void block_barrier(const char* where) {
 inline void warp_barrier(unsigned mask) {
     Warp& warp = warps[current->warp];
     unsigned all = warp.lanes == 32 ? 0xffffffffu : (1u << warp.lanes) - 1;
-    if ((mask & all) != all) fail("a warp meets with mask %08x, but it has %d lanes", mask, warp.lanes);
+    if (mask != all) fail("a warp meets with mask %08x, but it has %d lanes", mask, warp.lanes);
     warp.waiting++;
     leave(State::at_warp);
 }
@@ -241,11 +248,20 @@ A shuffle(unsigned mask, A value, int from) {
     return result;
 }
 
-// Asynchronous copies land when they are waited for, as late as they may.
+// An asynchronous copy; no bytes from anywhere are zeros.
+inline void copy(Fiber& fiber, Copy one) {
+    fiber.copies.push_back(one);
+    if (!copies_land_at_once) return;
+    if (one.from) memcpy(one.to, one.from, one.bytes);
+    else memset(one.to, 0, one.bytes);
+}
+
+// Copies land when they are waited for, as late as they may, or landed when they were issued.
 inline void land(Fiber& fiber, int groups_that_may_fly) {
     size_t kept = 0;
     for (Copy& copy : fiber.copies) {
         if (copy.group < fiber.group - groups_that_may_fly) {
+            if (copies_land_at_once) continue;
             if (copy.from) memcpy(copy.to, copy.from, copy.bytes);
             else memset(copy.to, 0, copy.bytes);
         } else {
@@ -259,7 +275,7 @@ inline void land(Fiber& fiber, int groups_that_may_fly) {
 
 inline char* shared_memory(unsigned bytes) {  // ends where an unmapped page begins
     static char* pages = nullptr;
-    constexpr int room = (MOST_SHARED + 4095) / 4096 * 4096, guard = 1 << 16;
+    constexpr int room = (MOST_SHARED + CANARY + 4095) / 4096 * 4096, guard = 1 << 16;
     if (!pages) {
         pages = static_cast<char*>(
             mmap(nullptr, room + guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -275,6 +291,7 @@ inline void begin_block(int threads, unsigned shared) {
         memset(__start_deepkit_shared, 0xff, __stop_deepkit_shared - __start_deepkit_shared);
     dynamic_shared = shared_memory(shared);
     memset(dynamic_shared, 0xff, shared);
+    memset(dynamic_shared - CANARY, 0xa5, CANARY);
     for (int w = 0; w * 32 < threads; w++)
         warps[w].lanes = warps[w].alive = std::min(32, threads - w * 32), warps[w].waiting = 0;
     for (int i = 0; i < threads; i++) {
@@ -350,6 +367,33 @@ inline void run_block(const std::vector<int>& order, bool eager) {
     }
 }
 
+// A kernel that touches memory which is not mapped, or divides by zero, ends its launch.
+inline sigjmp_buf escape;
+inline volatile sig_atomic_t escaping = 0;
+
+inline void on_signal(int number, siginfo_t*, void*) {
+    if (!escaping) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    siglongjmp(escape, number);
+}
+
+struct Guard {  // while it lives, those signals lead back to the scheduler
+    static constexpr int SIGNALS[4] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    struct sigaction before[4];
+    Guard() {
+        struct sigaction action = {};
+        action.sa_sigaction = on_signal;
+        action.sa_flags = SA_SIGINFO | SA_NODEFER;
+        for (int i = 0; i < 4; i++) sigaction(SIGNALS[i], &action, &before[i]);
+    }
+    ~Guard() {
+        for (int i = 0; i < 4; i++) sigaction(SIGNALS[i], &before[i], nullptr);
+    }
+};
+
 // order: 0 forward, 1 backward, from 2 on shuffled, anew for each block
 inline int run(void (*kernel)(void*), void* argument, const unsigned* grid, const unsigned* block,
                unsigned shared, unsigned order) {
@@ -358,6 +402,8 @@ inline int run(void (*kernel)(void*), void* argument, const unsigned* grid, cons
     grid_size = {grid[0], grid[1], grid[2]};
     block_size = {block[0], block[1], block[2]};
     failed = false;
+    Guard guard;
+    copies_land_at_once = order == 1;
     int threads = block[0] * block[1] * block[2];
     std::vector<int> sequence(threads);
     for (int i = 0; i < threads; i++) sequence[i] = order == 1 ? threads - 1 - i : i;
@@ -373,7 +419,20 @@ inline int run(void (*kernel)(void*), void* argument, const unsigned* grid, cons
                     random ^= random << 17;
                     std::swap(sequence[i], sequence[random % (i + 1)]);
                 }
-                run_block(sequence, order > 0);
+                if (int number = sigsetjmp(escape, 1)) {
+                    uint3 t = current->thread;
+                    fail(number == SIGFPE   ? "thread (%u, %u, %u) divided by zero"
+                         : number == SIGILL ? "thread (%u, %u, %u) did what is not defined"
+                                            : "thread (%u, %u, %u) touched memory that is not mapped",
+                         t.x, t.y, t.z);
+                } else {
+                    escaping = 1;
+                    run_block(sequence, order < 2);
+                }
+                escaping = 0;
+                for (int i = 1; i <= CANARY && !failed; i++)
+                    if (dynamic_shared[-i] != char(0xa5))
+                        fail("bytes before dynamic shared memory were overwritten");
                 if (failed) {
                     for (int i = 0; i < threads; i++)  // their frames are lost, their stacks are not
                         if (fibers[i].stack) {
@@ -425,7 +484,12 @@ extern "C" inline __attribute__((used)) const char* deepkit_message() { return s
 #define gridDim (sim::grid_size)
 #define SIM_TEXT_OF(x) #x
 #define SIM_TEXT(x) SIM_TEXT_OF(x)
-#define __syncthreads() sim::block_barrier(__FILE__ ":" SIM_TEXT(__LINE__))
+// a place of its own for each barrier in the source, be it on the line of another one
+#define __syncthreads()                                                                \
+    sim::block_barrier([]() -> const char* {                                            \
+        static const char place[] = __FILE__ ":" SIM_TEXT(__LINE__);                    \
+        return place;                                                                   \
+    }())
 
 inline void __syncwarp(unsigned mask = 0xffffffffu) { sim::warp_barrier(mask); }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import functools
 import os
 import shlex
 import shutil
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import DeviceError
-from .cache import file
+from .cache import file, load, store
 from .launch import Call
 from .sources import placeholders, source
 
 HEADER = Path(__file__).with_name("sim.h")
-ORDERS = (0, 1, 2)  # of the threads: forward, backward, shuffled
+ORDERS = ("forward", "backward", "shuffled")  # of the threads of a block
 MOST_SHARED = 227 * 1024  # bytes a block: what Hopper has
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-w")
 # indices of arrays and the like, checked; a fault ends the process, so this is for a child
@@ -39,10 +39,26 @@ class Simulator:
     def __init__(self, strict: bool = False) -> None:
         self.compiler = compiler()
         self.flags = FLAGS + (STRICT if strict else ())
-        self.order = 0
+        self._order = 0
         self.seconds = 0.0  # of compiling
         self._libraries: dict[Any, Any] = {}
         self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):  # a child has no thread that could give it back
+            os.register_at_fork(after_in_child=self._forget_lock)
+
+    def _forget_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    @property
+    def order(self) -> str:
+        """In which the threads of a block run: one of ORDERS."""
+        return ORDERS[self._order]
+
+    @order.setter
+    def order(self, name: str) -> None:
+        if name not in ORDERS:
+            raise ValueError(f"order: expected one of {', '.join(map(repr, ORDERS))}, not {name!r}")
+        self._order = ORDERS.index(name)
 
     def function(self, stem: str, name: str, types: tuple[tuple[str, str], ...]) -> Any:
         with self._lock:
@@ -60,7 +76,7 @@ class Simulator:
         if call.shared > MOST_SHARED:
             raise ValueError(f"{call.name}: {call.shared} bytes of shared memory a block")
         with self._lock:
-            wrong = run(call.arguments, call.grid, call.block, call.shared, self.order)
+            wrong = run(call.arguments, call.grid, call.block, call.shared, self._order)
             message = library.deepkit_message() if wrong else b""
         if wrong:
             raise RuntimeError(f"kernel {call.name}: {message.decode()}")
@@ -76,39 +92,63 @@ class Simulator:
             *[f"DEEPKIT_RUN({n})" for n in names],
         ])  # fmt: skip
         label = "-".join([label, *[v.replace(" ", "_") for _, v in types]])
-        path = file("sim", label, ".so", text, *self.compiler, *self.flags)
-        if not path.exists():
-            self._build(text, path)
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:  # damaged: build it anew
-            self._build(text, path)
-            library = ctypes.CDLL(str(path))
+        made_by = (*self.compiler, version_of(tuple(self.compiler)), *self.flags)
+        path = file("sim", label, ".so", text, *made_by)
+        library = self._opened(text, path)
         library.deepkit_message.restype = ctypes.c_char_p
         self.seconds += time.perf_counter() - start
         return library
 
-    def _build(self, text: str, path: Path) -> None:
-        """Write the library aside, then move it into place: two processes may do so at once."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-            code, made = Path(aside, "kernel.cpp"), Path(aside, path.name)
+    def _opened(self, text: str, path: Path) -> Any:
+        if load(path) is None and store(path, made := self._built(text, path)) is None:
+            with tempfile.TemporaryDirectory() as here:  # nothing can be kept
+                aside = Path(here, path.name)
+                aside.write_bytes(made)
+                return ctypes.CDLL(str(aside))
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            raise RuntimeError(f"{path.stem} cannot be loaded: {error}") from None
+
+    def _built(self, text: str, path: Path) -> bytes:
+        with tempfile.TemporaryDirectory() as here:
+            code, made = Path(here, "kernel.cpp"), Path(here, path.name)
             code.write_text(text, encoding="utf-8")
             command = [*self.compiler, *self.flags, str(code), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{path.stem} does not compile: {done.stderr[:4000]}")
-            with contextlib.suppress(FileExistsError):
-                os.replace(made, path)
+            if done.returncode or not made.exists():
+                said = done.stderr[:4000] or f"{self.compiler[0]} made nothing"
+                raise RuntimeError(f"{path.stem} does not compile: {said}")
+            return made.read_bytes()
 
 
 def compiler() -> list[str]:
-    """The command of a C++ compiler: CXX, or the first one that is there."""
-    named = os.environ.get("CXX")
-    for command in [shlex.split(named)] if named else [["g++"], ["clang++"], ["c++"]]:
+    """The command of a C++ compiler: CXX, or the first one that is there.  Errors: DeviceError."""
+    named = os.environ.get("CXX", "").strip()
+    try:
+        commands = [shlex.split(named)] if named else [["g++"], ["clang++"], ["c++"]]
+    except ValueError as error:
+        raise DeviceError(f"device 'cuda-sim': CXX={named!r} is no command: {error}") from None
+    for command in commands:
         if shutil.which(command[0]):
             return command
     raise DeviceError(
         "device 'cuda-sim' needs a C++ compiler, g++ or clang++, which was not found here"
-        "   (CXX names another one)"
+        f"   (CXX names {f'another one, now {named!r}' if named else 'another one'})"
     )
+
+
+@functools.cache
+def version_of(command: tuple[str, ...]) -> str:
+    """What a compiler says that it is; what it makes is kept under this name."""
+    try:
+        done = subprocess.run(
+            [*command, "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise DeviceError(f"device 'cuda-sim': {command[0]} does not run: {error}") from None
+    return done.stdout.partition("\n")[0]

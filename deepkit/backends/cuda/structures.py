@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-MOST_AXES = 8  # as in common.cuh
+MOST_AXES = 24  # as in common.cuh
 
 STRUCTURES: dict[str, type[ctypes.Structure]] = {}
 
@@ -60,7 +60,7 @@ def walk(shape: Sequence[int], *steps: Sequence[int]) -> Any:
         axes.append((size, here))
     if len(axes) > MOST_AXES:
         raise NotImplementedError(
-            f"device 'cuda': {len(axes)} axes that do not lie together; at most {MOST_AXES} do"
+            f"on CUDA at most {MOST_AXES} axes may lie apart from each other, not {len(axes)}"
         )
     made = Walk(axes=len(axes))
     for i, (size, here) in enumerate(axes):

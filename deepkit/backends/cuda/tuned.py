@@ -5,9 +5,8 @@
         -> the fastest is remembered, in memory and, for later processes, in a file:
            cuda/tuned/<GPU>-<digest of compiler, kernels and host code>.jsonl, a line for each key
 
-What a call names (`algorithm=`) or `dk.using` comes first.  Nothing is measured while launches are
-recorded or captured, nor with DEEPKIT_CUDA_TUNE=0, where the rule of each op chooses: the choice
-then depends on no clock.
+What a call names (`algorithm=`) or `dk.using` comes first: with `dk.using(conv2d="direct")` nothing
+depends on a clock.  Nothing is measured while launches are recorded or captured.
 """
 
 from __future__ import annotations
@@ -59,13 +58,12 @@ class Tuner:
     def __init__(self, gpu: Any, empty: Callable[[tuple[int, ...], Any], Any]) -> None:
         self.gpu, self.empty = gpu, empty
         self.clock: Callable[[Any, Callable[[], None], float], float] = between_events
-        self.on = os.environ.get("DEEPKIT_CUDA_TUNE") != "0"
         self.known: dict[Any, str] = {}
         self._lock = threading.RLock()
 
     def tuned(self, table: dict[str, Any]) -> dict[str, Any]:
         """A backend's table, in which these ops choose by measurement."""
-        chosen = {op: functools.partial(self.choose, op, table[op]) for op in OPS if self.on}
+        chosen = {op: functools.partial(self.choose, op, table[op]) for op in OPS}
         return table | {op: Variants(choose, table[op].kernels) for op, choose in chosen.items()}
 
     def choose(self, op: str, entry: Variants, *ins: Any, **params: Any) -> str:
