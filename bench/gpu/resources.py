@@ -136,6 +136,11 @@ def main() -> int:
     asked = parser.parse_args()
     from deepkit.backends.cuda import nvrtc
 
+    try:
+        nvrtc.library()
+    except RuntimeError as error:
+        sys.exit(str(error))
+    print("compiling every kernel for every generation of GPU: a minute or two", flush=True)
     now = compiled(used())
     show(now)
     version = ".".join(map(str, nvrtc.version()))

@@ -122,7 +122,7 @@ def _top_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="deepkit",
         usage="deepkit COMMAND [options]",
-        description="Deep learning on NumPy and Numba.",
+        description="Deep learning on NumPy, Numba and CUDA.",
         epilog="commands (each has --help):\n"
         + "\n".join(lines)
         + "\n\nexample:\n  deepkit train lenet5 --data digits --out runs/digits",

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import ops
 from ..ops.common import number, pair
-from ..ops.elementwise import checked_activation
+from ..ops.fused import checked_activation
 from ..ops.window import outputs_of, padding_of
 from ..tape import Op, Tensor
 from .init import within_fan

@@ -9,7 +9,7 @@ import numpy as np
 from .. import ops
 from ..card import ShapeError
 from ..ops.common import number
-from ..ops.elementwise import checked_activation
+from ..ops.fused import checked_activation
 from ..tape import Tensor
 from .init import ones, zeros
 from .layers import whole

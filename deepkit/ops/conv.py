@@ -12,7 +12,7 @@ from ..card import Shape, ShapeError, op, sample
 from ..tape import Tensor
 from ..words import counted
 from .common import elements, pair, tensor_in
-from .elementwise import activation_dx, checked_activation
+from .fused import activation_dx, checked_activation
 from .reduce import sum as sum_over
 from .window import Padding, axes_checked, outputs_of, padding_of, whole
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..card import Shape, ShapeError, op, sample
 from ..tape import Tensor
 from .common import broadcast, elements, operands, tensor_in
-from .elementwise import activation_dx, checked_activation
+from .fused import activation_dx, checked_activation
 from .reduce import sum as sum_over
 
 # matmul -------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import numpy as np
 from ..card import Shape, ShapeError, op, positive, sample
 from ..tape import Tensor, is_grad_enabled
 from .common import elements, number, tensor_in
-from .elementwise import activation_dx, checked_activation, pow, relu_dx, sqrt
+from .elementwise import pow, relu_dx, sqrt
 from .formula import by_formula
+from .fused import activation_dx, checked_activation
 from .reduce import mean, var
 from .reduce import sum as sum_over
 from .shape import pad

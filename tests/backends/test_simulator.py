@@ -82,7 +82,8 @@ FAULTS = {  # what is wrong -> the body, and what is said (None: the result is n
     "a stage that is filled while others still read it": (
         "async_copy16(tile + t / 4 * 4, x + first + t / 4 * 4); async_commit(); async_wait<0>();"
         "__syncthreads(); float v = tile[127 - t]; if (t % 32 == 0) "
-        "async_copy16(tile + 4 * (t / 32), x + first + 64); async_commit(); v = tile[127 - t]; async_wait<0>(); y[first + t] = v;",
+        "async_copy16(tile + 4 * (t / 32), x + first + 64); async_commit(); v = tile[127 - t];"
+        "async_wait<0>(); y[first + t] = v;",
         None,
     ),
     "two barriers on one line": (

@@ -19,7 +19,7 @@ from .cache import file, load, store
 from .launch import Call
 from .sources import placeholders, source
 
-HEADER = Path(__file__).with_name("sim.h")
+HEADERS = [Path(__file__).with_name(name) for name in ("sim.h", "sim_builtin.h")]
 ORDERS = ("forward", "backward", "shuffled")  # of the threads of a block
 MOST_SHARED = 227 * 1024  # bytes a block: what Hopper has
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-w")
@@ -85,7 +85,7 @@ class Simulator:
         start = time.perf_counter()
         label, names = source(stem).stem, list(source(stem).kernels)
         text = "\n".join([
-            HEADER.read_text(encoding="utf-8"),
+            *[header.read_text(encoding="utf-8") for header in HEADERS],
             placeholders(types),
             f'#line 1 "{label}.cu"',
             source(stem).text,
