@@ -192,3 +192,40 @@ def test_the_stand_in_has_the_signatures_of_cupy():
 def test_cupy_without_a_driver_is_one_sentence():
     reason = why_not("cuda")
     assert reason is None or reason.count("\n") == 0
+
+
+def test_launches_of_other_threads_stay_out_of_a_capture(machine):
+    """All threads share one stream: a capture would take in whatever they launch meanwhile."""
+    import threading
+
+    x = dk.tensor(np.arange(8, dtype=np.float32), device="cuda")
+    stop, wrong = threading.Event(), []
+
+    def launches():
+        while not stop.is_set():
+            y = (x * x).numpy()
+            if not np.array_equal(y, x.numpy() ** 2):
+                wrong.append(y)
+
+    other = threading.Thread(target=launches)
+    other.start()
+    try:
+        for i in range(20):
+            step = dk.capture(lambda v, i=i: (v + float(i)).relu())
+            for _ in range(2):
+                assert np.array_equal(step(x).numpy(), np.arange(8) + i)
+    finally:
+        stop.set()
+        other.join()
+    assert wrong == []
+
+
+def test_float16_is_never_left_to_cublas(machine, monkeypatch):
+    """It scales no factors; our own kernels do."""
+    from deepkit.backends.cuda import products
+
+    get("cuda").driver.__dict__["blas"] = object()
+    x = dk.tensor(np.zeros((1, 1), np.float32), device="cuda").array
+    for precision, wanted in (("float32", "library"), ("tf32", "library"), ("float16", "wgmma")):
+        task = products.Task(512, 512, 512, precision=precision)
+        assert products.choose(task, x) == wanted

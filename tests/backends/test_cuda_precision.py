@@ -96,6 +96,28 @@ def test_float16_brings_its_factors_into_range(size):
         assert within((dk.tensor(a) @ dk.tensor(b)).numpy(), a, b, "float16")
 
 
+@pytest.mark.parametrize(
+    "left, right", [(1e36, 1e-36), (1e-38, 1e38), (1e-40, 1e38), (3e38, 1e-38)]
+)
+@pytest.mark.parametrize("rung", ["tensor", "wgmma"])
+def test_float16_with_factors_at_the_ends(left, right, rung):
+    a, b = np.full((40, 64), left, np.float32), np.full((64, 40), right, np.float32)
+    with dk.precision("float16"), dk.device("cuda-sim"), dk.using(product=rung):
+        y = (dk.tensor(a) @ dk.tensor(b)).numpy()
+    assert np.allclose(y, 64 * np.float64(a[0, 0]) * b[0, 0], rtol=4e-3)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+@pytest.mark.parametrize("size", [1e5, 1e-8])
+def test_float16_scales_by_what_is_finite(odd, size):
+    a = np.full((40, 64), size, np.float32)
+    a[0, 0] = odd
+    with dk.precision("float16"), dk.device("cuda-sim"):
+        y = (dk.tensor(a) @ dk.tensor(np.ones((64, 40), np.float32))).numpy()
+    assert np.allclose(y[1:], 64 * size, rtol=2e-3)
+    assert not np.isfinite(y[0]).any()
+
+
 def test_what_is_not_finite_stays_so():
     a = np.ones((40, 40), np.float32)
     a[3, 5], a[7, 1] = np.nan, np.inf
