@@ -41,9 +41,26 @@ def used() -> list[tuple[str, Types]]:
     for name in PRECISIONS[1:]:  # what float32's tolerances make of them is not the question here
         with precision(name):
             check_backend("cuda-sim", TENSOR_OPS, random=0, dtypes=["float32"], strict=False)
-    found = get("cuda-sim").driver.used()
+    found = set(get("cuda-sim").driver.used()) | set(larger())
     floats = {"float", "double"}
     return sorted((s, t) for s, t in found if not t or floats & {v for _, v in t})
+
+
+def larger() -> list[tuple[str, Types]]:
+    """Tiles that samples are too small for."""
+    from deepkit.backends.cuda import conv_direct, conv_tensor
+    from deepkit.backends.cuda.products import PRECISIONS
+
+    def types(tile: Any, **first: Any) -> Types:
+        return tuple((k, str(v)) for k, v in ({"T": "float"} | first | tile._asdict()).items())
+
+    found = [(f, types(t)) for t in conv_direct.LARGE for f in ("conv_tiled", "conv_tiled_dw")]
+    for precision in sorted(set(PRECISIONS.values())):
+        tile = types(conv_tensor.LARGE[0], PRECISION=precision)
+        found += [("conv_tensor", tile), ("conv_tensor_dw", tile)]
+        if precision != PRECISIONS["3xtf32"]:  # which warpgroups do not have
+            found.append(("linear_wgmma", (("T", "float"), ("PRECISION", str(precision)))))
+    return found
 
 
 def targets(stem: str, types: Types) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Tile(NamedTuple):
         return -(-long // self.LONG) * -(-short // self.SHORT)
 
 
-LARGE = (Tile(128, 64, 8, 8, 3), Tile(128, 32, 8, 4, 4), Tile(128, 16, 4, 4, 4))
+LARGE = (Tile(128, 64, 8, 8, 3), Tile(128, 32, 8, 4, 3), Tile(128, 16, 4, 4, 4))
 SMALL = Tile(64, 32, 4, 4, 5)
 DOUBLE = Tile(64, 32, 4, 4, 3)  # numbers of 8 bytes take twice the registers
 MULTIPROCESSORS = 132  # of an H200; with fewer tiles than that, some of them would be idle
