@@ -5,6 +5,7 @@ import pytest
 
 import deepkit as dk
 from deepkit.backends import get
+from deepkit.backends.cuda.sim import ORDERS
 
 if "cuda-sim" not in dk.devices():
     pytest.skip("no C++ compiler here", allow_module_level=True)
@@ -32,7 +33,7 @@ def test_convolutions_and_their_gradients(case, precision, large, monkeypatch):
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(s).astype("f") for s in (x_shape, w_shape))
     b = rng.standard_normal(w_shape[0]).astype("f")
-    monkeypatch.setattr(get("cuda-sim").driver, "order", CASES.index(case) % 3)
+    monkeypatch.setattr(get("cuda-sim").driver, "order", ORDERS[CASES.index(case) % 3])
     monkeypatch.setattr(conv_parts, "LEAST", 64)
     if large:
         monkeypatch.setattr(conv_tensor, "ENOUGH", 1)
