@@ -6,20 +6,7 @@
 //      y  [ . . . . | . . . . | . . . . | . . ]
 //
 // Where operands are broadcast, `<name>_walk` asks a Walk where each element lies.
-#include "common.cuh"
-
-#define BINARY(name, expression)                                           \
-    KERNEL(name)(T* y, const T* a, const T* b, i64 n) {                    \
-        map2(y, a, b, n, [](T p, T q) -> T { return expression; });        \
-    }                                                                      \
-    KERNEL(name##_walk)(T* y, const T* a, const T* b, i64 n, Walk walk) {  \
-        GRID_LOOP(i, n) {                                                  \
-            i64 at[2];                                                     \
-            place<2>(walk, i, at);                                         \
-            T p = a[at[0]], q = b[at[1]];                                  \
-            y[i] = expression;                                             \
-        }                                                                  \
-    }
+#include "elementwise.cuh"
 
 #define COMPARISON(name, expression)                                          \
     KERNEL(name##_walk)(bool* y, const T* a, const T* b, i64 n, Walk walk) {  \
@@ -29,11 +16,6 @@
             T p = a[at[0]], q = b[at[1]];                                     \
             y[i] = expression;                                                \
         }                                                                     \
-    }
-
-#define UNARY(name, expression)                              \
-    KERNEL(name)(T* y, const T* x, i64 n) {                  \
-        map1(y, x, n, [](T v) -> T { return expression; });  \
     }
 
 BINARY(add, p + q)

@@ -3,29 +3,11 @@
 // The drawing is that of elementwise.cu: a thread takes 16 bytes, then those one grid further on.
 // Everything is computed in T; -use_fast_math is not set, so `exp` and the like are right to a few
 // units in the last place.
-#include "common.cuh"
-
-#define UNARY(name, expression)                              \
-    KERNEL(name)(T* y, const T* x, i64 n) {                  \
-        map1(y, x, n, [](T v) -> T { return expression; });  \
-    }
+#include "elementwise.cuh"
 
 #define GRADIENT(name, expression)                                    \
     KERNEL(name)(T* dx, const T* g, const T* y, i64 n) {              \
         map2(dx, g, y, n, [](T d, T v) -> T { return expression; });  \
-    }
-
-#define BINARY(name, expression)                                           \
-    KERNEL(name)(T* y, const T* a, const T* b, i64 n) {                    \
-        map2(y, a, b, n, [](T p, T q) -> T { return expression; });        \
-    }                                                                      \
-    KERNEL(name##_walk)(T* y, const T* a, const T* b, i64 n, Walk walk) {  \
-        GRID_LOOP(i, n) {                                                  \
-            i64 at[2];                                                     \
-            place<2>(walk, i, at);                                         \
-            T p = a[at[0]], q = b[at[1]];                                  \
-            y[i] = expression;                                             \
-        }                                                                  \
     }
 
 #define HALF_ROOT T(0.70710678118654752440)     // 1 / sqrt(2)

@@ -53,7 +53,7 @@ def wanted(y: Any) -> bool:
     """Whether less than float32 is asked for, and there."""
     if current_precision() == "float32" or y.dtype != FLOAT32:
         return False
-    return driver_of(y)[0].capability >= TENSOR_CORES  # type: ignore[attr-defined]
+    return driver_of(y)[0].capability >= TENSOR_CORES
 
 
 def scratch_of(y: Any) -> list[tuple[Any, Any]]:

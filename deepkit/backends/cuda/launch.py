@@ -35,6 +35,12 @@ _WHOLE = frozenset("?bBhHiIqQ")
 class Driver(Protocol):
     """What runs kernels: a GPU (`device.py`) or the simulator (`sim.py`)."""
 
+    capability: int  # compute capability: 90 is 9.0
+
+    @property
+    def blas(self) -> Any:
+        """cuBLAS there, or None."""
+
     def function(self, stem: str, name: str, types: tuple[tuple[str, str], ...]) -> Any:
         """A kernel of kernels/<stem>.cu, compiled where these names stand for these C types."""
 

@@ -78,7 +78,7 @@ def choose(t: Task, y: Any) -> str:
     Tensor cores where less than float32 is asked for, cuBLAS where it is there and the product is
     large; tiles of 128 x 64 are for products that fill a good part of one.
     """
-    driver: Any = driver_of(y)[0]
+    driver, _ = driver_of(y)
     small = min(t.m, t.n, t.k) < LEAST_LIBRARY
     if driver.blas is not None and not small and t.precision not in ("3xtf32", "float16"):
         return "library"
@@ -95,7 +95,7 @@ def _has_tensor_cores(driver: Any, y: Any) -> bool:
 
 
 def _has_warpgroups(t: Task, y: Any) -> bool:
-    driver: Any = driver_of(y)[0]
+    driver, _ = driver_of(y)
     rounds = t.precision in ("tf32", "bfloat16", "float16")
     return rounds and driver.capability == WARPGROUPS and y.dtype == FLOAT32
 
@@ -240,7 +240,7 @@ def _run_rounded(
 
 def _run_library(t: Task, p: Any, y: Any, a: Any, b: Any, bias: Any, work: Any) -> None:
     driver, address = driver_of(y)
-    blas = driver.blas  # type: ignore[attr-defined]
+    blas = driver.blas
     if blas is None:
         raise DeviceError("algorithm 'library' needs cuBLAS, which is not there")
     if p.walk.axes > 1 or not t.k:  # batches that do not lie evenly; cuBLAS wants a k
