@@ -78,7 +78,7 @@ struct GroupedProduct {
 #define TILE 64
 #define DEPTH 16
 
-LIMITED_KERNEL(256, product)
+RESIDENT_KERNEL(256, 1, product)
 (T* y, const T* a, const T* b, const T* bias, int activation, GroupedProduct of) {
     __shared__ T a_tile[DEPTH][TILE + 1], b_tile[DEPTH][TILE + 1];  // + 1: another bank each row
     int thread = threadIdx.x, x = thread % 16, y_of = thread / 16;
