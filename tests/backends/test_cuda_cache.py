@@ -85,7 +85,7 @@ for _ in range(4):
             break
         time.sleep(0.05)
     assert ended and status == 0, (ended, status)
-print("done")
+print("done", flush=True)  # _exit flushes nothing
 os._exit(0)
 """
     assert child(code).stdout.endswith("done\n")
